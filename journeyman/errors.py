@@ -1,0 +1,46 @@
+"""The errors that cross boundaries. A `UserError` becomes one message and exit code 2."""
+
+
+class UserError(ValueError):
+    """The input is wrong and the user can mend it.
+
+    Args:
+        message: what is wrong.
+        place: where: a file and line, a config key, a path.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, message: str, *, place: str = "", remedy: str = "") -> None:
+        self.message, self.place, self.remedy = message, place, remedy
+        super().__init__(message, place, remedy)  # all positional, so that it pickles across processes
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.message}" if self.place else self.message
+        return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+
+    def __reduce__(self) -> tuple:
+        return (_rebuild, (type(self), self.message, self.place, self.remedy))
+
+
+def _rebuild(kind: type["UserError"], message: str, place: str, remedy: str) -> "UserError":
+    return kind(message, place=place, remedy=remedy)
+
+
+class ConfigError(UserError):
+    """A key or value of pipelines.yaml, an override or a parameter is wrong."""
+
+
+class DataError(UserError):
+    """A file of problems or trajectories is missing or broken."""
+
+
+class ArtifactError(UserError):
+    """An artifact is missing, half-written or damaged."""
+
+
+class InfrastructureError(RuntimeError):
+    """A server, an actor or a machine failed; trying again may help."""
+
+
+class WeightSyncError(RuntimeError):
+    """After a weight sync the sampler's log-probabilities differ from the learner's."""

@@ -1,0 +1,40 @@
+"""One thing to solve: what is asked, which tools are on offer, how the answer is verified."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A question with a checkable answer."""
+
+    id: str
+    """Digest of family, question and data: equal problems have equal ids."""
+    family: str
+    """Key of `journeyman.environments.ENVIRONMENTS`: the environment that the problem lives in."""
+    question: str
+    """What the user asks, as shown to the model."""
+    answer: str
+    """Reference answer; never shown to the model."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools on offer, keys of `journeyman.tools.TOOLS`."""
+    min_calls: int = 0
+    """Tool calls that the shortest correct course needs; calls beyond are needless."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What the environment needs besides (JSON): gold steps, a table's name, the source row."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "tools": list(self.tools), "data": dict(self.data)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Problem":
+        return cls(**{**row, "tools": tuple(row["tools"])})
+
+
+def problem_id(family: str, question: str, data: Mapping[str, Any] | None = None) -> str:
+    """A stable 16-digit name for a problem."""
+    text = json.dumps([family, question, dict(data or {})], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

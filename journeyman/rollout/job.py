@@ -1,0 +1,42 @@
+"""What the rollout workers are asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from journeyman.problem import Problem
+from journeyman.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutJob:
+    """One attempt to make."""
+
+    problem: Problem
+    sample: int = 0
+    """Index in the problem's group."""
+    seed: int = 0
+    """From (run, step, problem, sample)."""
+    temperature: float = 1.0
+    max_turns: int = 6
+    max_new_tokens: int = 96
+    """Most tokens in one turn."""
+
+
+class SamplerPool(Protocol):
+    """The sampler actors of a stage, or one in process: what the rl, sft and evaluate loops hold."""
+
+    def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
+        """Make every attempt; trajectories come back in the order of the jobs."""
+        ...
+
+    def load_weights(self, weights: Mapping[str, "torch.Tensor"], version: int) -> None:
+        """Weights by name, as `Learner.weights()` gives them; the pool wraps them for the wire."""
+        ...
+
+    def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """As `Sampler.score`, of one worker after another: every worker's answers, concatenated worker by worker."""
+        ...

@@ -1,0 +1,47 @@
+"""A rollout worker: an engine and the agent loop beside it. The Ray actor is an empty subclass."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from journeyman.config import ComputeConfig, TorchSampler
+from journeyman.rollout.job import RolloutJob
+from journeyman.rollout.loop import Agent
+from journeyman.rollout.sampler import Sampler
+from journeyman.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    import torch
+
+
+class RolloutWorker:
+    """Samples trajectories with the model of a folder (Hugging Face format)."""
+
+    def __init__(self, model: Path, compute: ComputeConfig, max_length: int) -> None:
+        self._sampler = build_sampler(model, compute, max_length)
+        self._agent = Agent(self._sampler, model, max_length)
+
+    async def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
+        """Make every attempt at once; order as in `jobs`."""
+        return list(await asyncio.gather(*(self._agent.attempt(job) for job in jobs)))
+
+    async def load_weights(self, weights: Mapping[str, "torch.Tensor"], version: int) -> None:
+        await self._sampler.load_weights(weights, version)
+
+    async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        return await self._sampler.score(rows)
+
+    async def close(self) -> None:
+        await self._sampler.close()
+
+
+def build_sampler(model: Path, compute: ComputeConfig, max_length: int) -> Sampler:
+    """The engine that the config asks for."""
+    if isinstance(compute.sampler, TorchSampler):
+        from journeyman.rollout.torch_sampler import TorchEngine
+
+        return TorchEngine(model, compute, max_length)
+    from journeyman.rollout.vllm_sampler import VllmEngine
+
+    return VllmEngine(model, compute, max_length)
