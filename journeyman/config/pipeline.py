@@ -16,9 +16,9 @@ from journeyman.config.synthesize import SynthesizeConfig
 class PipelineConfig(Config):
     """synthesize -> curate -> sft -> rl (several) -> evaluate."""
 
-    name: str = Field("quickstart", description="The pipeline's name in pipelines.yaml")
+    name: str = Field(default="quickstart", description="The pipeline's name in pipelines.yaml")
     description: str = ""
-    seed: int = Field(0, ge=0, description="Every random draw follows from it")
+    seed: int = Field(default=0, ge=0, description="Every random draw follows from it")
     model: ModelConfig = Field(default_factory=ScratchModel)
     problems: ProblemsConfig = Field(default_factory=GeneratedProblems)
     compute: ComputeConfig = ComputeConfig()
@@ -33,4 +33,11 @@ class PipelineConfig(Config):
         names = [stage.name for stage in self.rl]
         if len(set(names)) < len(names):
             raise ValueError(f"rl stages need different names, found {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_fits_problems(self) -> "PipelineConfig":
+        fitting = "annotations" if self.problems.type == "dataset" else "scripted"
+        if self.synthesize.teacher != fitting:
+            raise ValueError(f"problems of type {self.problems.type} need synthesize.teacher: {fitting}")
         return self

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from journeyman.problem import Problem
 from journeyman.tools.base import Tool
@@ -30,7 +30,7 @@ class Course:
 
 
 class Environment(Protocol):
-    """A family of problems. `tools` offered are named in the problem."""
+    """A family of problems. Each environment also has `validate()`, which raises where its own gold fails."""
 
     name: str
 
@@ -47,9 +47,18 @@ class Environment(Protocol):
         ...
 
 
+@runtime_checkable
 class Generator(Protocol):
     """An environment that makes problems by seed."""
 
     def generate(self, rng: random.Random) -> Iterator[Problem]:
-        """An endless stream of problems."""
+        """An endless stream of problems; one that asks the same in other words has the same `data["key"]`."""
         ...
+
+
+def same_answer(reference: str, answer: str) -> bool:
+    """Equal as numbers where both are numbers, else equal but for case and surrounding space."""
+    try:
+        return abs(float(reference.replace(",", "")) - float(answer.replace(",", ""))) < 1e-6
+    except ValueError:
+        return reference.strip().casefold() == answer.strip().casefold()

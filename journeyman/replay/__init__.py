@@ -1,0 +1,5 @@
+"""Replay: past trajectories that are learned from again."""
+
+from journeyman.replay.buffer import ReplayBuffer
+
+__all__ = ["ReplayBuffer"]

@@ -20,7 +20,7 @@ class RolloutWorker:
 
     def __init__(self, model: Path, compute: ComputeConfig, max_length: int) -> None:
         self._sampler = build_sampler(model, compute, max_length)
-        self._agent = Agent(self._sampler, model, max_length)
+        self._agent = Agent.of_folder(self._sampler, model, max_length)
 
     async def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
         """Make every attempt at once; order as in `jobs`."""

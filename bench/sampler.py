@@ -1,0 +1,154 @@
+"""How fast the torch sampler is, beside `transformers`' own `generate` on static batches, in one run.
+
+Problems with several samples each, three turns: a turn's prompt is the one before, its completion and a tool's answer.
+`python bench/sampler.py --help` has the options.
+"""
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+
+from journeyman.config import ComputeConfig, TorchSampler
+from journeyman.rollout.sampler import SampleRequest
+from journeyman.rollout.torch_sampler import TorchEngine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What one simulated trajectory asks for."""
+
+    prompt: tuple[int, ...]
+    lengths: tuple[int, ...]
+    """New tokens of each turn."""
+    answers: tuple[tuple[int, ...], ...]
+    """What the tool says after each turn."""
+
+
+def workload(options: argparse.Namespace) -> list[Attempt]:
+    """Attempts at problems, `options.group` at each; prompts share their first half, as with a system prompt."""
+    draw = random.Random(options.seed)
+    ids = lambda count: tuple(draw.randrange(10, options.vocabulary) for _ in range(count))
+    system, attempts = ids(options.prompt // 2), []
+    while len(attempts) < options.requests:
+        prompt = system + ids(options.prompt - len(system))
+        for _ in range(min(options.group, options.requests - len(attempts))):
+            lengths = tuple(draw.randint(8, 40) for _ in range(options.turns))
+            answers = tuple(ids(draw.randint(8, 24)) for _ in range(options.turns))
+            attempts.append(Attempt(prompt=prompt, lengths=lengths, answers=answers))
+    return attempts
+
+
+async def run_engine(engine: TorchEngine, attempts: Sequence[Attempt]) -> None:
+    """All attempts at once, as the rollout loop does."""
+
+    async def play(attempt: Attempt, seed: int) -> None:
+        ids = attempt.prompt
+        for length, answer in zip(attempt.lengths, attempt.answers, strict=True):
+            request = SampleRequest(prompt_ids=ids, max_new_tokens=length, seed=seed)
+            ids += (await engine.generate(request)).token_ids + answer
+
+    await asyncio.gather(*(play(attempt, seed) for seed, attempt in enumerate(attempts)))
+
+
+@torch.inference_mode()
+def run_generate(model: PreTrainedModel, attempts: Sequence[Attempt], batch: int) -> None:
+    """Turn by turn in static batches: each goes on until its longest row is done, and starts from the first token."""
+    for start in range(0, len(attempts), batch):
+        group = attempts[start : start + batch]
+        rows = [attempt.prompt for attempt in group]
+        for turn in range(len(group[0].lengths)):
+            longest, most = max(map(len, rows)), max(attempt.lengths[turn] for attempt in group)
+            tokens = torch.tensor([(0,) * (longest - len(row)) + row for row in rows], device=model.device)
+            mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
+            out = model.generate(
+                tokens, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=most, pad_token_id=0
+            )
+            new = out[:, longest:].tolist()
+            rows = [
+                row + tuple(ids[: attempt.lengths[turn]]) + attempt.answers[turn]
+                for row, ids, attempt in zip(rows, new, group, strict=True)
+            ]
+
+
+def build(options: argparse.Namespace, folder: Path) -> None:
+    """The quickstart's model, untrained and without a tokenizer."""
+    config = Qwen3Config(
+        vocab_size=options.vocabulary,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=64,
+        intermediate_size=384,
+        tie_word_embeddings=True,
+        max_position_embeddings=options.max_length,
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+    torch.manual_seed(options.seed)
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+
+
+def measure(options: argparse.Namespace, model: Path) -> list[tuple[str, float]]:
+    """Name and tokens per second of each way, `--repeat` times in turn, the best of each."""
+    attempts = workload(options)
+    tokens = sum(sum(attempt.lengths) for attempt in attempts)
+    engines = {}
+    for slots in options.slots:
+        compute = ComputeConfig(threads=options.threads, device=options.device, sampler=TorchSampler(slots=slots))
+        engines[slots] = TorchEngine(model, compute, options.max_length)
+    plain = Qwen3ForCausalLM.from_pretrained(model, attn_implementation="sdpa").eval()
+    plain.to("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+    best: dict[str, float] = {}
+    for _ in range(options.repeat):
+        for slots, engine in engines.items():
+            asyncio.run(engine.load_weights(dict(plain.state_dict()), 0))  # nothing stays cached from the round before
+            begin = time.perf_counter()
+            asyncio.run(run_engine(engine, attempts))
+            _keep(best, f"torch sampler, {slots} slots", tokens / (time.perf_counter() - begin))
+        if options.peer:
+            for slots in options.slots:
+                begin = time.perf_counter()
+                run_generate(plain, attempts, slots)
+                _keep(best, f"transformers generate, batch {slots}", tokens / (time.perf_counter() - begin))
+    return list(best.items())
+
+
+def _keep(best: dict[str, float], name: str, rate: float) -> None:
+    best[name] = max(best.get(name, 0.0), rate)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--requests", type=int, default=384, help="trajectories")
+    parser.add_argument("--group", type=int, default=8, help="trajectories with the same prompt")
+    parser.add_argument("--prompt", type=int, default=60, help="tokens of a first prompt")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--slots", type=int, nargs="+", default=[128, 192])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--vocabulary", type=int, default=2048)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        build(options, Path(folder))
+        rates = measure(options, Path(folder))
+    slowest = min(rate for _, rate in rates)
+    print(f"{options.requests} trajectories of {options.turns} turns, {options.threads} thread(s)")
+    for name, rate in rates:
+        print(f"{name:<36}{rate:>10,.0f} tokens/s{rate / slowest:>8.1f}x")
+
+
+if __name__ == "__main__":
+    main()

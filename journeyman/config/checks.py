@@ -1,0 +1,84 @@
+"""Marks on config fields whose values are checked when a pipeline is loaded, against the registries and the disk.
+
+A mark names its registry by text, for the config knows no layer above it; the module is imported when a value is
+checked, not when the models are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+
+@runtime_checkable
+class Check(Protocol):
+    """A mark in a field's `Annotated`."""
+
+    def fault(self, value: Any) -> tuple[str, str] | None:
+        """What is wrong with a value, and the remedy; None where nothing is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The value is a key of a registry, written `module:NAME`."""
+
+    registry: str
+    able: str = ""
+    """A method that the entry must have; empty: any entry will do."""
+
+    def names(self) -> list[str]:
+        module, _, attribute = self.registry.partition(":")
+        registry: Mapping[str, Any] = vars(import_module(module)).get(attribute, {})
+        return [name for name, entry in registry.items() if not self.able or hasattr(entry, self.able)]
+
+    def fault(self, value: Any) -> tuple[str, str] | None:
+        if not isinstance(value, str) or value in self.names():
+            return None
+        place = self.registry.replace(":", ".")
+        able = f" with `{self.able}`" if self.able else ""
+        return f"`{value}` is not a key of {place}{able}", nearest(value, self.names())
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Forms and editors offer the names as a choice."""
+        return {**handler(schema), "enum": self.names()}
+
+
+@dataclass(frozen=True, slots=True)
+class HubOrLocal:
+    """The value is a Hub name, or a path that exists.
+
+    What starts with `.`, `/` or `~`, or has more than one `/`, can only be a path.
+    """
+
+    folder: bool = False
+    """Whether a path has to be a folder with a model in it."""
+
+    def fault(self, value: Any) -> tuple[str, str] | None:
+        if not isinstance(value, str) or not (value.startswith((".", "/", "~")) or value.count("/") > 1):
+            return None
+        path = Path(value).expanduser()
+        remedy = f"give a path that exists (looked in {Path.cwd()}) or a Hub name such as owner/name"
+        if self.folder and not path.is_dir():
+            return f"no folder `{value}`", remedy
+        if self.folder and not (path / "config.json").is_file():
+            return f"folder `{value}` has no config.json", "give a folder in the Hugging Face format"
+        return None if path.exists() else (f"no file or folder `{value}`", remedy)
+
+
+def expand_home(path: str) -> str:
+    """For field validators: `~` becomes the home folder."""
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """A remedy: the choice that was likely meant, else all of them."""
+    if not choices:
+        return "there are none"
+    near = get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(f"`{choice}`" for choice in choices)

@@ -1,0 +1,47 @@
+"""Normal forms: when two questions count as the same, and where a text states an answer.
+
+The form of a question stands twice, as SQL for the tables and as Python for single texts; a test holds the two
+together. Operators stay: "3 - 5" is not "3 + 5". `lower`, not case folding, because that is what DuckDB has: "ß" and
+"ss" stay different, and the two differ on "İ".
+"""
+
+import re
+
+# Spelled out: the two engines disagree about what \s is.
+_SPACE = "[\t-\r \x85\xa0\u2000-\u200b\u2028\u2029\u202f\u3000]"
+_QUESTION = (
+    (r"([0-9]),([0-9])", r"\1\2"),  # 1,200 is 1200
+    (r"[,;:!?\"'’‘“”`…]", " "),
+    (rf"\.+({_SPACE}|$)", " "),  # a decimal point stays
+    (f"{_SPACE}+", " "),
+)
+_ANSWER = (
+    (r"([0-9]),([0-9])", r"\1\2"),
+    (r"\.([^0-9]|$)", r" \1"),
+    (r"[^\p{L}\p{N}.]+", " "),
+)
+
+
+def question_form(text: str) -> str:
+    """Lower case, sentence marks and runs of white space folded to one space."""
+    text = text.lower()
+    for pattern, replacement in _QUESTION:
+        text = re.sub(pattern, replacement, text)
+    return text.strip(" ")
+
+
+def question_sql(column: str) -> str:
+    """`question_form` of a SQL expression."""
+    return f"trim({_replaced(f'lower({column})', _QUESTION)})"
+
+
+def answer_sql(column: str) -> str:
+    """A SQL expression's words and numbers, each between spaces: a part of it is a whole word or number."""
+    return f"(' ' || trim({_replaced(f'lower({column})', _ANSWER)}) || ' ')"
+
+
+def _replaced(expression: str, steps: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in steps:
+        quoted = pattern.replace("'", "''")
+        expression = f"regexp_replace({expression}, '{quoted}', '{replacement}', 'g')"
+    return expression

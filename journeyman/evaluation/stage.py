@@ -1,0 +1,66 @@
+"""Stage evaluate: every policy of the ladder on the same held-out problems, sampled and greedy."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from journeyman.config import EvaluateConfig, PipelineConfig
+from journeyman.evaluation.report import write_report
+from journeyman.problem import Problem
+from journeyman.progress import Observer
+from journeyman.rollout.job import RolloutJob, SamplerPool
+from journeyman.seeds import derive
+from journeyman.synthesis.problems import read_problems
+from journeyman.training.workers import Workers
+from journeyman.trajectory import Trajectory, write_trajectories
+
+
+def evaluate(
+    config: PipelineConfig,
+    policies: Mapping[str, Path],
+    *,
+    problems: Path,
+    out: Path,
+    workers: Workers,
+    observer: Observer,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Write `out/report.{json,md,html}` and `out/trajectories.parquet`; returns the report.
+
+    Args:
+        policies: name to model folder, in the order of the ladder.
+        problems: the synthesize artifact, whose held-out split is asked.
+        seconds: how long each policy's stage took.
+    """
+    heldout = read_problems(problems / "problems" / "heldout.parquet")
+    sampled: dict[str, list[Trajectory]] = {}
+    greedy: dict[str, list[Trajectory]] = {}
+    for number, (name, folder) in enumerate(policies.items()):
+        observer.progress(number, len(policies), name)
+        pool = workers.samplers(folder)
+        sampled[name] = attempts(pool, heldout, config.evaluate, seed=config.seed, greedy=False)
+        greedy[name] = attempts(pool, heldout, config.evaluate, seed=config.seed, greedy=True)
+        observer.trajectories(sampled[name][:4], step=number)
+        observer.progress(number + 1, len(policies), name)
+    kept = [t for made in (*sampled.values(), *greedy.values()) for t in made]
+    write_trajectories(kept, out / "trajectories.parquet")
+    return write_report(config, sampled=sampled, greedy=greedy, seconds=seconds, out=out)
+
+
+def attempts(
+    pool: SamplerPool, problems: Sequence[Problem], settings: EvaluateConfig, *, seed: int, greedy: bool
+) -> list[Trajectory]:
+    """One greedy attempt a problem, or `settings.samples` at the evaluation's temperature; grouped by problem."""
+    jobs = [
+        RolloutJob(
+            problem=problem,
+            sample=sample,
+            seed=derive(seed, "evaluate", problem.id, sample),
+            temperature=0.0 if greedy else settings.temperature,
+            max_turns=settings.max_turns,
+            max_new_tokens=settings.max_new_tokens,
+        )
+        for problem in problems
+        for sample in range(1 if greedy else settings.samples)
+    ]
+    return pool.rollout(jobs)

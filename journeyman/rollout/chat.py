@@ -1,0 +1,131 @@
+"""Trajectories as token ids under a model's chat template: append-only, tool and user text never special."""
+
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from journeyman.errors import UserError
+from journeyman.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from journeyman.tools.base import Tool
+
+SYSTEM = (
+    "Think in <think></think>. Call tools with <tool_call></tool_call>. "
+    "When you know the answer, give it in <answer></answer>."
+)
+
+
+class ChatFormat:
+    """Encodes prompts, observations and written turns for one tokenizer.
+
+    The template is asked once per set of tools; questions and observations are put in between its pieces and
+    encoded by themselves, so that no text from outside becomes a control token.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self.tokenizer = tokenizer
+        if not tokenizer.chat_template:
+            raise UserError("the tokenizer has no chat template", remedy="use an instruction-tuned model")
+        self._prompt_pieces = lru_cache(maxsize=256)(self._render_prompt_pieces)
+        self._observation_pieces = lru_cache(maxsize=64)(self._render_observation_pieces)
+        self.end_id = self._end_of_turn()
+
+    def prompt(self, question: str, tools: Sequence["Tool"]) -> list[int]:
+        """Ids of the first prompt, up to where the model writes."""
+        before, after = self._prompt_pieces(_Specs(tools))
+        return [*before, *self.outside(question), *after]
+
+    def observation(self, outputs: Sequence[str]) -> list[int]:
+        """Ids that follow the end-of-turn token of a turn with calls: every output, then the next generation prompt."""
+        pieces = self._observation_pieces(len(outputs))
+        ids = list(pieces[0])
+        for output, piece in zip(outputs, pieces[1:], strict=True):
+            ids += [*self.outside(output), *piece]
+        return ids
+
+    def outside(self, text: str) -> list[int]:
+        """Encode text that neither the template nor the model wrote: control tokens in it stay plain text."""
+        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def turn(self, text: str) -> list[int]:
+        """Ids of a written turn with its end."""
+        return [*self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True), self.end_id]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a sampled turn, without its end-of-turn token."""
+        body = ids[:-1] if ids and ids[-1] == self.end_id else ids
+        return self.tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def encode(self, trajectory: Trajectory, tools: Sequence["Tool"]) -> tuple[list[int], list[int]]:
+        """(T ids, T mask) of a written trajectory; the mask is 1 on what a model would have sampled."""
+        ids = self.prompt(trajectory.question, tools)
+        mask = [0] * len(ids)
+        for number, turn in enumerate(trajectory.turns):
+            written = self.turn(turn.text)
+            ids, mask = ids + written, mask + [1] * len(written)
+            if number + 1 < len(trajectory.turns):
+                seen = self.observation([result.output for result in turn.results])
+                ids, mask = ids + seen, mask + [0] * len(seen)
+        return ids, mask
+
+    def _render_prompt_pieces(self, specs: "_Specs") -> tuple[list[int], list[int]]:
+        mark = uuid.uuid4().hex
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": mark}]
+        return self._cut(self._template(messages, specs.specs), [mark])  # type: ignore[return-value]
+
+    def _render_observation_pieces(self, count: int) -> list[list[int]]:
+        said, marks = uuid.uuid4().hex, [uuid.uuid4().hex for _ in range(count)]
+        calls = [{"type": "function", "function": {"name": "t", "arguments": {}}} for _ in marks]
+        for asked in ({}, {"tool_calls": calls}):  # some templates refuse a tool message without a call before it
+            messages = [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": said, **asked},
+                *({"role": "tool", "name": "t", "content": mark} for mark in marks),
+            ]
+            text = self._template(messages, None)
+            if said in text and all(mark in text for mark in marks):
+                break
+        else:
+            raise UserError("the chat template does not render tool messages", remedy="use a model made for tools")
+        end = self.tokenizer.convert_ids_to_tokens(self.end_id)
+        after = text.split(said, 1)[1].split(end, 1)[1]
+        return self._cut(after, marks)
+
+    def _template(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+        return self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
+
+    def _cut(self, text: str, marks: Sequence[str]) -> list[list[int]]:
+        """Ids of what stands around the marks."""
+        pieces = []
+        for mark in marks:
+            piece, text = text.split(mark, 1)
+            pieces.append(piece)
+        return [self.tokenizer.encode(piece, add_special_tokens=False) for piece in (*pieces, text)]
+
+    def _end_of_turn(self) -> int:
+        """The token that the template puts behind a message of the assistant."""
+        mark = uuid.uuid4().hex
+        messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False)  # type: ignore[assignment]
+        ids = self.tokenizer.encode(text.split(mark, 1)[1], add_special_tokens=False)
+        if not ids or ids[0] not in self.tokenizer.all_special_ids:
+            raise UserError("the chat template does not end a turn with a special token", remedy="use another model")
+        return ids[0]
+
+
+class _Specs:
+    """Tool specs as a cache key: equal when the names and specs are."""
+
+    def __init__(self, tools: Sequence["Tool"]) -> None:
+        self.specs = [tool.spec() for tool in tools] or None
+        self._key = repr(self.specs)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Specs) and self._key == other._key

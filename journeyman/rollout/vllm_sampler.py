@@ -1,0 +1,233 @@
+"""A Sampler on vLLM's asynchronous engine. Runs in the vLLM environment only: see `infra/vllm/install.sh`."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journeyman.config import ComputeConfig, VllmSampler
+from journeyman.errors import ConfigError, InfrastructureError
+from journeyman.rollout.sampler import Completion, SampleRequest
+
+if TYPE_CHECKING:
+    import torch
+
+ROWS_IN_CACHE = 256
+"""On a CPU the KV cache has room for so many rows of full length, where memory allows."""
+PREFILL_TOKENS = 8192
+"""On a CPU: most tokens in one forward pass, where no single prompt is longer."""
+
+
+def environment(compute: ComputeConfig) -> dict[str, str]:
+    """The environment variables that a process needs before it imports vLLM."""
+    return {
+        "OMP_NUM_THREADS": str(compute.threads),
+        "HF_HUB_OFFLINE": "1",  # models are folders
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # `score` asks for one token more than the longest row
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would put every actor on the same cores
+        # On a CPU the model then runs in the engine's process, not in one more: 390 MiB less. vLLM keeps them apart
+        # for the sake of its thread binding, which is off.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # the actor's process has threads: no fork
+    }
+
+
+class VllmEngine:
+    """vLLM behind the Sampler protocol, with the model of a folder in Hugging Face format.
+
+    On a CPU the arithmetic is float32: bfloat16 log-probabilities are off by up to 0.1.
+    """
+
+    def __init__(self, model: Path, compute: ComputeConfig, max_length: int) -> None:
+        assert isinstance(compute.sampler, VllmSampler)
+        os.environ.update(environment(compute))
+        from vllm import AsyncEngineArgs  # pyright: ignore[reportMissingImports]
+        from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore[reportMissingImports]
+
+        arguments = _engine_arguments(model, compute, compute.sampler, max_length)
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        self._max_length = max_length
+        self._version = 0
+        self._gate = _Gate()
+        self._names = itertools.count()
+
+    async def generate(self, request: SampleRequest) -> Completion:
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
+
+        parameters = SamplingParams(
+            temperature=request.temperature,
+            seed=request.seed % 2**63,
+            max_tokens=request.max_new_tokens,
+            stop_token_ids=list(request.stop_ids),
+            ignore_eos=True,  # the request's stop ids, not those of generation_config.json
+            logprobs=0,  # of the sampled token alone
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        async with self._gate.shared():
+            version = self._version
+            output = (await self._run(request.prompt_ids, parameters)).outputs[0]
+        return Completion(
+            token_ids=tuple(output.token_ids),
+            logprobs=tuple(output.logprobs.logprobs),
+            stopped=output.finish_reason == "stop",
+            policy_version=version,
+        )
+
+    async def load_weights(self, weights: "Mapping[str, torch.Tensor]", version: int) -> None:
+        async with self._gate.alone():
+            await self._engine.pause_generation(mode="wait")
+            with _WeightFile(weights) as path:
+                await self._engine.collective_rpc("load_learner_weights", args=(path,))
+            if not await self._engine.reset_prefix_cache():
+                raise InfrastructureError("vLLM did not drop the cache of the old weights: rows are still in use")
+            await self._engine.resume_generation()
+            self._version = version
+
+    async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        async with self._gate.shared():
+            return list(await asyncio.gather(*(self._score(row) for row in rows)))
+
+    async def _score(self, row: Sequence[int]) -> list[float]:
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
+
+        if len(row) < 2:
+            return []
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            prompt_logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        return list((await self._run(row, parameters)).prompt_logprobs.logprobs)
+
+    async def _run(self, prompt_ids: Sequence[int], parameters: Any) -> Any:
+        """vLLM's final output for one request."""
+        from vllm.exceptions import VLLMServerError  # pyright: ignore[reportMissingImports]
+
+        assert 0 < len(prompt_ids) <= self._max_length, f"a prompt of {len(prompt_ids)} tokens"
+        prompt = {"prompt_token_ids": list(prompt_ids)}
+        stream = self._engine.generate(prompt, parameters, f"request-{next(self._names)}")
+        try:
+            outputs = [output async for output in stream]
+        except VLLMServerError as error:
+            # vLLM's own classes do not unpickle where vLLM isn't installed.
+            raise InfrastructureError(f"the vLLM engine failed: {error}") from None
+        return outputs[-1]
+
+    async def close(self) -> None:
+        self._engine.shutdown()
+        del self._engine  # its finalizer fails when it runs as late as the interpreter's end
+
+
+def _engine_arguments(model: Path, compute: ComputeConfig, sampler: VllmSampler, max_length: int) -> dict[str, Any]:
+    from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
+
+    on_cpu = current_platform.is_cpu()
+    if compute.device != "auto" and (compute.device == "cpu") != on_cpu:
+        raise ConfigError(
+            f"the vLLM environment is built for {'a CPU' if on_cpu else 'CUDA'}, the config asks for {compute.device}",
+            place="compute.device",
+            remedy="run infra/vllm/install.sh again with VLLM_VARIANT=cpu or VLLM_VARIANT=cuda",
+        )
+    arguments = {
+        "model": str(model),
+        "skip_tokenizer_init": True,
+        "dtype": "float32" if on_cpu else {"auto": "bfloat16"}.get(compute.dtype, compute.dtype),
+        "max_model_len": max_length + 1,
+        "tensor_parallel_size": sampler.tensor_parallel,
+        "distributed_executor_backend": "mp" if sampler.tensor_parallel > 1 else "uni",
+        "worker_extension_cls": "journeyman.rollout.vllm_worker.LearnerWeights",
+        "logprobs_mode": "processed_logprobs",  # after the temperature: what was drawn from
+        "enable_prefix_caching": True,
+        "enforce_eager": sampler.enforce_eager,
+        "generation_config": "vllm",  # no top-k or top-p out of the model's folder
+        "disable_log_stats": True,
+    }
+    if not on_cpu:
+        return arguments | {"gpu_memory_utilization": sampler.gpu_memory_utilization}
+    return arguments | {
+        "kv_cache_memory_bytes": _cache_bytes(model, max_length, sampler.gpu_memory_utilization),
+        "max_num_seqs": ROWS_IN_CACHE,
+        # A prompt in chunks makes vLLM rewind the request's seeded generator, which a CPU's cannot: the engine dies.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(PREFILL_TOKENS, max_length + 1),
+    }
+
+
+def _cache_bytes(model: Path, max_length: int, share: float) -> int:
+    """Size of a float32 KV cache on a CPU: enough rows, at most a share of the free memory."""
+    import psutil
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model).get_text_config()
+    heads = config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    wanted = ROWS_IN_CACHE * max_length * config.num_hidden_layers * 2 * heads * width * 4
+    return max(64 * 2**20, min(wanted, int(share * psutil.virtual_memory().available)))
+
+
+class _Gate:
+    """Lets any number of requests in at once, or one weight load alone."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._inside = 0
+        self._closed = False
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._closed)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._closed)
+            self._closed = True
+            await self._changed.wait_for(lambda: self._inside == 0)
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+
+class _WeightFile:
+    """Weights as a file that other processes of this machine can open.
+
+    It lies in memory and has no name, so that nothing is left over however this process ends.
+    """
+
+    def __init__(self, weights: "Mapping[str, torch.Tensor]") -> None:
+        self._weights = weights
+
+    def __enter__(self) -> str:
+        import torch
+
+        self._file = os.memfd_create("journeyman-weights")
+        with os.fdopen(self._file, "wb", closefd=False) as file:
+            torch.save(dict(self._weights), file)
+        return f"/proc/{os.getpid()}/fd/{self._file}"
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._file)

@@ -1,0 +1,74 @@
+"""Models on disk: the small one made from config, and the ones that exist."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journeyman.config import ModelConfig, PretrainedModel, ScratchModel
+from journeyman.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def make_base(
+    config: ModelConfig, folder: Path, *, texts: Iterable[str], specs: Sequence[dict[str, Any]], seed: int
+) -> None:
+    """Write the untrained model and its tokenizer to a folder in the usual Hugging Face format."""
+    if isinstance(config, ScratchModel):
+        _make_scratch(config, folder, texts, specs, seed)
+    else:
+        _copy_pretrained(config, folder)
+
+
+def _make_scratch(
+    config: ScratchModel, folder: Path, texts: Iterable[str], specs: Sequence[dict[str, Any]], seed: int
+) -> None:
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from journeyman.training.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(texts, specs, vocabulary=config.vocabulary, max_length=config.max_length)
+    shape = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.feed_forward,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        max_position_embeddings=config.max_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(shape)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _copy_pretrained(config: PretrainedModel, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.path, revision=config.revision)
+        model = AutoModelForCausalLM.from_pretrained(config.path, revision=config.revision, dtype="auto")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"the model can't be loaded: {reason}",
+            place=f"model.path = {config.path}",
+            remedy="give a folder in Hugging Face format, or a Hub name that this machine can reach",
+        ) from error
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
