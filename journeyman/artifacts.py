@@ -110,7 +110,7 @@ class Draft:
     out: Path
     """Fresh folder for the data."""
     work: Path
-    """Folder for checkpoints: it outlives a kill, is given to the next try of the same key, and goes with the commit."""
+    """Folder for checkpoints: it outlives a kill and is there at the next try of the same key."""
     artifact: Artifact | None = None
     """Set when there is nothing to do: someone else has made it. Set in any case once committed."""
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -154,7 +154,8 @@ class ArtifactStore:
         """Hold the key's lock and hand out a draft; it is committed when the block ends without an error.
 
         A second builder of the key waits for the first; its draft then comes with `artifact` set. A failed or killed
-        build leaves `draft.work` and nothing else. Raises `UserError` where the disk is too full.
+        build leaves `draft.work` and nothing else; after a commit the caller ends with `discard_work`. Raises
+        `UserError` where the disk is too full.
         """
         self.require_space()
         with self._lock(recipe.stage, recipe.key):
@@ -173,7 +174,10 @@ class ArtifactStore:
                     draft.artifact = self._commit(recipe, draft, seconds=time.monotonic() - started)
             finally:
                 shutil.rmtree(draft.out, ignore_errors=True)
-            shutil.rmtree(draft.work)
+
+    def discard_work(self, key: str) -> None:
+        """Remove the checkpoints of an artifact that is committed."""
+        shutil.rmtree(self.work(key), ignore_errors=True)
 
     def sweep(self) -> list[Path]:
         """Remove what dead builders left half-written; returns what was removed."""
@@ -218,7 +222,8 @@ class ArtifactStore:
         (draft.out / MANIFEST).write_text(text, encoding="utf-8")
         _sync(draft.out)
         (draft.out / MARKER).write_text(_text_digest(text), encoding="utf-8")
-        _sync(draft.out)
+        _sync_path(draft.out / MARKER)
+        _sync_path(draft.out)
         folder = self.path(recipe.stage, recipe.key)
         draft.out.rename(folder)
         _sync_path(folder.parent)
@@ -286,7 +291,10 @@ def _verify(folder: Path) -> Manifest:
     text = path.read_text(encoding="utf-8", errors="replace")
     if _text_digest(text) != marker.read_text(encoding="utf-8", errors="replace"):
         raise ArtifactError(f"artifact {folder}: {MANIFEST} was altered", place=str(path), remedy=_REMAKE)
-    manifest = Manifest.from_json(json.loads(text))
+    try:
+        manifest = Manifest.from_json(json.loads(text))
+    except (TypeError, KeyError) as error:
+        raise ArtifactError(f"artifact {folder} has another format", place=str(path), remedy=_REMAKE) from error
     present = {str(file.relative_to(folder)) for file in _files(folder)} - {MANIFEST, MARKER}
     for name in sorted(present ^ set(manifest.files)):
         state = "was added" if name in present else "is missing"

@@ -22,7 +22,7 @@ class StopReason(StrEnum):
     FORMAT_ERROR = "format_error"
     """A turn that no parser accepts; recorded data, never a crash."""
     INFRASTRUCTURE = "infrastructure"
-    """A tool or sampler failed through no fault of the model: not scored."""
+    """A tool failed through no fault of the model: not scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,7 @@ def schema() -> "pa.Schema":
             ("source", pa.string()),
             ("seed", pa.int64()),
             ("sample", pa.int32()),
-            ("temperature", pa.float32()),
+            ("temperature", pa.float64()),
             ("policy_version", pa.int32()),
             ("token_ids", pa.list_(pa.int32())),
             ("loss_mask", pa.list_(pa.int8())),

@@ -41,6 +41,15 @@ class Located:
         return node.place
 
 
+def placed(value: Any, place: str) -> Located:
+    """Plain data, all of it from one place."""
+    if isinstance(value, dict):
+        return Located(place=place, value={key: placed(item, place) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return Located(place=place, value=[placed(item, place) for item in value])
+    return Located(place=place, value=value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One thing that is wrong in a config."""
@@ -125,6 +134,9 @@ def _broken(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> ConfigE
     return ConfigError(f"broken YAML{column}: {reason}", place=where, remedy="look at this line and the one above it")
 
 
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
 class _Builder:
     """Turns YAML nodes into `Located` values and collects what is wrong with keys and scalars."""
 
@@ -144,6 +156,9 @@ class _Builder:
             self._open.pop()
 
     def _value(self, node: yaml.Node) -> Any:
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+            self._note(node, "", f"a value of type {node.tag}", "write a plain mapping or list")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node)
         if isinstance(node, yaml.SequenceNode):

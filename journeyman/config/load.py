@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from journeyman.config.checks import Check, nearest
-from journeyman.config.document import Located, Problem, complain, read_document
+from journeyman.config.document import Located, Problem, complain, placed, read_document
 from journeyman.config.merge import merge, override
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.shape import Path as KeyPath
@@ -62,7 +62,8 @@ def json_schema() -> dict[str, Any]:
 
 def check_names(config: PipelineConfig) -> None:
     """Raise `ConfigError` for names that no registry has and paths that don't exist, however the config was made."""
-    complain(_faults(config.model_dump(), Located(place=f"pipeline {config.name}", value=None)))
+    data = config.model_dump()
+    complain(_faults(data, placed(data, f"pipeline {config.name}")))
 
 
 def _pipelines(file: Path) -> dict[str, Located]:

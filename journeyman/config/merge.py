@@ -6,7 +6,7 @@ from pydantic.fields import FieldInfo
 
 from journeyman.config.base import block_kind
 from journeyman.config.checks import nearest
-from journeyman.config.document import Located, parse_document
+from journeyman.config.document import Located, parse_document, placed
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.shape import arms, bare, child, is_model
 from journeyman.errors import ConfigError
@@ -101,11 +101,7 @@ def _item_fields(field: FieldInfo | None) -> Mapping[str, FieldInfo]:
 def _default(field: FieldInfo | None, place: str) -> Located | None:
     """A field's default where it is a plain list or mapping: one item of it can be overridden."""
     value = field.get_default(call_default_factory=True, validated_data={}) if field else None
-    if isinstance(value, list | tuple):
-        return Located(place=place, value=[Located(place=place, value=item) for item in value])
-    if isinstance(value, dict):
-        return Located(place=place, value={key: Located(place=place, value=item) for key, item in value.items()})
-    return None
+    return placed(value, place) if isinstance(value, list | tuple | dict) else None
 
 
 def _index(items: Sequence[Located], word: str, place: str) -> int:

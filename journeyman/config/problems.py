@@ -37,7 +37,7 @@ class DatasetProblems(Config):
     path: Annotated[str, HubOrLocal()] = Field(description="Hub name, file or folder")
     name: str | None = Field(default=None, description="Configuration of a Hub data set")
     split: str = "train"
-    format: Annotated[str, Registered("journeyman.environments:ENVIRONMENTS")] = Field(
+    format: Annotated[str, Registered("journeyman.environments:ENVIRONMENTS", able="read")] = Field(
         default="gsm8k", description="Environment that reads the rows"
     )
     dev: int = Field(default=100, ge=1, description="Rows set aside for watching")

@@ -77,7 +77,8 @@ class RlConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     microbatch_tokens: int = Field(default=16384, ge=64)
     recompute_logprobs: bool = Field(
-        True, description="The learner scores the batch before its first update; off: the sampler's values stand in"
+        default=True,
+        description="The learner scores the batch before its first update; off: the sampler's values stand in",
     )
     dynamic_sampling: bool = Field(default=True, description="Groups whose rewards are all equal are dropped (DAPO)")
     checkpoint_every: int = Field(default=5, ge=1, description="Steps between checkpoints to resume from")

@@ -1,7 +1,8 @@
 """Curricula over families of problems."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any
 
 from journeyman.problem import Problem
@@ -20,6 +21,7 @@ class Uniform:
     def __init__(self, problems: Sequence[Problem], seed: int) -> None:
         self._problems, self._seed = list(problems), seed
         self._taken = 0
+        self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def choose(self, count: int, *, step: int) -> list[Problem]:
         chosen = [self._at(self._taken + i) for i in range(count)]
@@ -28,8 +30,10 @@ class Uniform:
 
     def _at(self, index: int) -> Problem:
         epoch, place = divmod(index, len(self._problems))
-        order = random.Random(derive(self._seed, epoch)).sample(range(len(self._problems)), len(self._problems))
-        return self._problems[order[place]]
+        return self._problems[self._order(epoch)[place]]
+
+    def _draw_order(self, epoch: int) -> list[int]:
+        return random.Random(derive(self._seed, epoch)).sample(range(len(self._problems)), len(self._problems))
 
     def update(self, trajectories: Sequence[Trajectory]) -> None:
         """Nothing to learn from."""
@@ -38,7 +42,8 @@ class Uniform:
         return {"taken": self._taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        (self._taken,) = (state["taken"],)
+        _check_keys(state, {"taken"})
+        self._taken = state["taken"]
 
 
 class Weakest:
@@ -63,11 +68,17 @@ class Weakest:
                 self._pass_rates[family] = MEMORY * rate + (1 - MEMORY) * sum(verdicts) / len(verdicts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"pass_rates": self._pass_rates, "pools": {f: pool.state_dict() for f, pool in self._pools.items()}}
+        return {"pass_rates": dict(self._pass_rates), "pools": {f: pool.state_dict() for f, pool in self._pools.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state["pools"].keys() != self._pools.keys():
-            raise KeyError(f"families {sorted(state['pools'])} in the state, {sorted(self._pools)} in the pool")
+        _check_keys(state, {"pass_rates", "pools"})
+        _check_keys(state["pools"], self._pools.keys())
+        _check_keys(state["pass_rates"], self._pools.keys())
         self._pass_rates = dict(state["pass_rates"])
         for family, pool in self._pools.items():
             pool.load_state_dict(state["pools"][family])
+
+
+def _check_keys(state: Mapping[str, Any], expected: Set[str]) -> None:
+    if state.keys() != expected:
+        raise KeyError(f"the state has {sorted(state)}, expected {sorted(expected)}")

@@ -14,7 +14,7 @@ WORDINGS: Mapping[str, Sequence[str]] = {
     "-": ("What is {a} minus {b}?", "What is the difference of {a} and {b}?"),
     "*": ("What is {a} times {b}?", "What is the product of {a} and {b}?"),
 }
-THOUGHTS = {"+": "I add.", "-": "I subtract.", "*": "I multiply."}
+THOUGHTS = {"+": "add", "-": "subtract", "*": "multiply"}
 CONFUSED = {"+": "*", "-": "+", "*": "-"}
 """The operator that a hasty teacher takes instead."""
 
@@ -23,6 +23,7 @@ class Arithmetic:
     """One operation on two numbers of two or three digits."""
 
     name = "arithmetic"
+    phrases = ("What is ", "the sum of ", "the difference of ", "the product of ", " plus ", " minus ", " times ", " and ")
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {"calculator": Calculator()}

@@ -33,6 +33,8 @@ class Environment(Protocol):
     """A family of problems. Each environment also has `validate()`, which raises where its own gold fails."""
 
     name: str
+    phrases: tuple[str, ...]
+    """Text that questions and courses repeat verbatim: a tokenizer trained on the spot makes each one token."""
 
     def tools(self) -> Mapping[str, Tool]:
         """The tools of this family by name."""

@@ -46,6 +46,7 @@ class Gsm8k:
     """Word problems read from rows."""
 
     name = "gsm8k"
+    phrases = ()
     columns: Sequence[str] = ("question", "answer")
 
     def __init__(self) -> None:

@@ -34,6 +34,7 @@ class Lookup:
     """Questions about people and the cities they live in, answered with a search tool."""
 
     name = "lookup"
+    phrases = ("What is the ", "Tell me the ", " of the ", " of ", "The ", " is ")
 
     @cached_property
     def _facts(self) -> dict[tuple[str, str], str]:
@@ -94,7 +95,7 @@ class Lookup:
         for relation in hops:
             query = f"{relation} of {entity}"
             steps.append(
-                Step(thought=f"I need the {relation}.", call=ToolCall(name="search", arguments={"query": query}))
+                Step(thought=relation, call=ToolCall(name="search", arguments={"query": query}))
             )
             entity = self._facts[entity, relation]
         return Course(steps=tuple(steps), answer=entity, mistake=mistake)

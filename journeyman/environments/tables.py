@@ -27,6 +27,10 @@ class Tables:
     """Aggregates over one table `stock` of shops, items, colours and four numbers."""
 
     name = "tables"
+    phrases = (
+        *("What is the ", "Give me the ", " where ", " is ", " and "),
+        *("select ", ") from stock where ", "='", "' and "),
+    )
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
@@ -89,7 +93,7 @@ class Tables:
         where = " and ".join(f"{name}='{value}'" for name, value in problem.data["filters"].items())
         query = f"select {aggregate}({problem.data['column']}) from stock where {where}"
         return Step(
-            thought=f"I take the {WORDS[aggregate]}.",
+            thought=WORDS[aggregate],
             call=ToolCall(name="sql", arguments={"query": query}),
         )
 

@@ -20,7 +20,7 @@ RESAMPLES_AT_ONCE = 250
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval, `low` to `high`."""
 
     value: float
     low: float
@@ -106,7 +106,9 @@ def _divide(above: "np.ndarray", below: "np.ndarray") -> "np.ndarray":
 
 
 def _interval(values: "np.ndarray") -> tuple[float, float]:
+    """The middle 95 % of the resamples that have a ratio; NaN ends where none has."""
     import numpy as np
 
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    usable = values[~np.isnan(values)]
+    low, high = np.percentile(usable, [2.5, 97.5]) if len(usable) else (nan, nan)
     return float(low), float(high)

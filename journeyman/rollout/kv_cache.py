@@ -1,39 +1,55 @@
 """The torch sampler's KV cache: one row a slot, and attention over rows of different lengths.
 
-The tokens of a step travel through the model as one sequence without padding (shape 1 x tokens). `attend`, which stands
-in for the model's attention function, writes their keys and values into the rows and lets each token see its own row.
-Legend of dimensions: B rows of a step, S rows of the cache, L positions, T tokens of the step, H heads, K key/value heads,
-G heads that share a key/value head, D head size.
+The tokens of a step travel through the model as one sequence without padding. `attend` writes their keys and values into
+the rows and lets each token see its own row. Legend of dimensions: B rows of a step, S rows of the cache, L positions,
+T tokens of the step, Q queries, H heads, K key/value heads, G heads that share a key/value head, D head size.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-ATTENTION = "journeyman_slots"
-"""Name of `attend` for `attn_implementation`."""
 
 _ROUND = 32
 """Attention lengths are rounded up to this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prefill:
-    """New rows of a step that have several tokens to compute, of about the same number."""
+class Segment:
+    """Neighbouring rows whose decoded tokens are attended to at once."""
 
-    rows_B: torch.Tensor
+    start: int
+    stop: int
     """Rows of the cache."""
+    length: int
+    """Positions up to the longest row's end, rounded up."""
+    offset: int
+    """Where the segment begins among the rows of all segments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decode:
+    """The rows of a step that compute one token each."""
+
+    segments: tuple[Segment, ...]
+    mask_SL: torch.Tensor
+    """0 where a row may look, else -inf, in the model's dtype; rows of all segments x 1 x 1 x longest length."""
+    places_B: torch.Tensor | None
+    """Where each token's row stands among the rows of all segments; None: they are the same, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefill:
+    """The rows of a step that compute several tokens."""
+
+    reads_BL: torch.Tensor
+    """row * capacity + position of what the rows have in the cache, the step's tokens included."""
     tokens_BT: torch.Tensor
     """Index of each row's tokens in the step, padded with its last."""
-    mask_BTL: torch.Tensor
-    """True where a token may look."""
+    mask_BQL: torch.Tensor
+    """0 where a query may look, else -inf; B x 1 x T * G x L, the G heads of a token next to each other."""
     flat: torch.Tensor
     """Where the tokens that are not padding stand in `tokens_BT.flatten()`."""
-    at: torch.Tensor
-    """Their indices in the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +60,9 @@ class StepPlan:
     writes_T: torch.Tensor
     """row * capacity + position of each token."""
     decodes: int
-    """The first so many tokens belong to rows with one token each."""
-    span: int
-    """These rows are among the first `span` of the cache."""
-    rows_B: torch.Tensor | None
-    """Which they are; None: all `span`, in order."""
-    mask_BL: torch.Tensor
-    """0 where a decoded row may look, else -inf; shape span x 1 x 1 x length, in the model's dtype."""
-    prefills: tuple[Prefill, ...] = ()
+    """The first so many tokens belong to rows with one token each; the others to `prefill`."""
+    decode: Decode | None
+    prefill: Prefill | None
 
 
 class SlotCache:
@@ -60,10 +71,10 @@ class SlotCache:
     def __init__(self, *, rows: int, layers: int, max_length: int, dtype: torch.dtype, device: torch.device) -> None:
         self.rows, self.layers, self.max_length = rows, layers, max_length
         self.capacity = 0
-        self._dtype, self._device = dtype, device
+        self.dtype, self.device = dtype, device
         self._shape: tuple[int, int] | None = None
-        self._data: torch.Tensor | None = None  # 2, layers, S, L, K, D
-        self._flat: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._data: torch.Tensor | None = None  # layers, keys and values, S, L, K, D
+        self._flat: list[torch.Tensor] = []  # of each layer: keys and values, S * L, K, D
 
     def reserve(self, length: int) -> None:
         """Make room for rows of `length` tokens."""
@@ -75,37 +86,48 @@ class SlotCache:
         if self._shape is None:
             return
         old = self._data
-        size = (2, self.layers, self.rows, self.capacity, *self._shape)
-        self._data = torch.zeros(size, dtype=self._dtype, device=self._device)
+        size = (self.layers, 2, self.rows, self.capacity, *self._shape)
+        self._data = torch.zeros(size, dtype=self.dtype, device=self.device)
         if old is not None:
             self._data[:, :, :, : old.shape[3]] = old
-        flat = self._data.view(2, self.layers, self.rows * self.capacity, *self._shape)
-        self._flat = [(flat[0, layer], flat[1, layer]) for layer in range(self.layers)]
+        self._flat = list(self._data.flatten(2, 3).unbind())
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a layer's keys and values of one position."""
+        keys, size = self._shape or (1, 64)
+        return 2 * keys * size * self.dtype.itemsize
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a row to another."""
         assert self._data is not None
         self._data[:, :, target, :length] = self._data[:, :, source, :length]
 
-    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor, writes_T: torch.Tensor) -> None:
-        """Store keys and values, both 1 x K x T x D."""
+    def swap(self, rows: torch.Tensor, others: torch.Tensor, length: int) -> None:
+        """Exchange the first `length` positions of rows with those of as many others."""
+        if self._data is not None:
+            both, turned = torch.cat((rows, others)), torch.cat((others, rows))
+            for data in self._data.flatten(0, 1):
+                data[both, :length] = data[turned, :length]
+
+    def write(self, layer: int, keys_TKD: torch.Tensor, values_TKD: torch.Tensor, writes_T: torch.Tensor) -> None:
         if self._shape is None:
-            self._shape = (keys.shape[1], keys.shape[3])
+            self._shape = (keys_TKD.shape[1], keys_TKD.shape[2])
             self._allocate()
-        flat_keys, flat_values = self._flat[layer]
-        flat_keys.index_copy_(0, writes_T, keys[0].transpose(0, 1))
-        flat_values.index_copy_(0, writes_T, values[0].transpose(0, 1))
+        self._flat[layer][0].index_copy_(0, writes_T, keys_TKD)
+        self._flat[layer][1].index_copy_(0, writes_T, values_TKD)
 
-    def read(self, layer: int, span: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the first `span` rows: span x K x length x D, views."""
+    def read(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of all rows: S x K x L x D, views."""
         assert self._data is not None
-        keys, values = self._data[0, layer, :span, :length], self._data[1, layer, :span, :length]
-        return keys.transpose(1, 2), values.transpose(1, 2)
+        keys, values = self._data[layer].transpose(2, 3).unbind()
+        return keys, values
 
-    def gather(self, layer: int, rows_B: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of some rows: B x K x length x D, copies."""
-        keys, values = self.read(layer, self.rows, length)
-        return keys.index_select(0, rows_B), values.index_select(0, rows_B)
+    def gather(self, layer: int, reads_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of some positions: B x K x L x D, copies."""
+        found = self._flat[layer].index_select(1, reads_BL.flatten()).unflatten(1, reads_BL.shape)
+        keys, values = found.transpose(2, 3).unbind()
+        return keys, values
 
     def round_up(self, length: int) -> int:
         """`length`, rounded up so that shapes repeat; never beyond the capacity."""
@@ -113,57 +135,56 @@ class SlotCache:
 
 
 def attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    plan: StepPlan | None = None,
-    **kwargs,
-) -> tuple[torch.Tensor, None]:
-    """Attention function for `transformers`: query 1 x H x T x D to 1 x T x H x D. Without a plan it is sdpa's."""
-    if plan is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    layer = module.layer_idx
-    assert isinstance(layer, int)
-    plan.cache.write(layer, key, value, plan.writes_T)
-    query_TKGD = query[0].transpose(0, 1).unflatten(1, (key.shape[1], -1))
+    plan: StepPlan,
+    layer: int,
+    queries_THD: torch.Tensor,
+    keys_TKD: torch.Tensor,
+    values_TKD: torch.Tensor,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Cached attention of a step's tokens; T x H * D.
+
+    The heads that share keys and values are the queries of one attention, which reads these once.
+    """
+    plan.cache.write(layer, keys_TKD, values_TKD, plan.writes_T)
+    queries_TKGD = queries_THD.unflatten(1, (keys_TKD.shape[1], -1))
     parts = []
-    if plan.decodes:
-        parts.append(_decode(plan, layer, query_TKGD[: plan.decodes], scaling))
-    if plan.prefills:
-        out = query_TKGD.new_empty(query_TKGD.shape[0], query.shape[1], value.shape[3])
-        if parts:
-            out[: plan.decodes] = parts[0]
-        for prefill in plan.prefills:
-            out.index_copy_(0, prefill.at, _prefill(plan.cache, layer, query_TKGD, prefill, scaling))
-        return out.unsqueeze(0), None
-    return parts[0].unsqueeze(0), None
+    if plan.decode:
+        parts.append(_decode(plan.cache, layer, queries_TKGD[: plan.decodes], plan.decode, scaling))
+    if plan.prefill:
+        parts.append(_prefill(plan.cache, layer, queries_TKGD, plan.prefill, scaling))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _decode(plan: StepPlan, layer: int, query_BKGD: torch.Tensor, scaling: float | None) -> torch.Tensor:
-    """One token a row. The heads that share keys and values are the queries of one attention, which reads these once."""
-    keys, values = plan.cache.read(layer, plan.span, plan.mask_BL.shape[-1])
-    if plan.rows_B is not None:
-        spread = query_BKGD.new_zeros(plan.span, *query_BKGD.shape[1:])
-        query_BKGD = spread.index_copy_(0, plan.rows_B, query_BKGD)
-    out = F.scaled_dot_product_attention(query_BKGD, keys, values, attn_mask=plan.mask_BL, scale=scaling)
-    if plan.rows_B is not None:
-        out = out.index_select(0, plan.rows_B)
-    return out.flatten(1, 2)
+def _decode(
+    cache: SlotCache, layer: int, queries_BKGD: torch.Tensor, decode: Decode, scaling: float | None
+) -> torch.Tensor:
+    keys, values = cache.read(layer)
+    if decode.places_B is not None:
+        spread = queries_BKGD.new_zeros(decode.mask_SL.shape[0], *queries_BKGD.shape[1:])
+        queries_BKGD = spread.index_copy_(0, decode.places_B, queries_BKGD)
+    parts = []
+    for segment in decode.segments:
+        stop = segment.offset + segment.stop - segment.start
+        part = F.scaled_dot_product_attention(
+            queries_BKGD[segment.offset : stop],
+            keys[segment.start : segment.stop, :, : segment.length],
+            values[segment.start : segment.stop, :, : segment.length],
+            attn_mask=decode.mask_SL[segment.offset : stop, :, :, : segment.length],
+            scale=scaling,
+        )
+        parts.append(part)
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if decode.places_B is not None:
+        out = out.index_select(0, decode.places_B)
+    return out.flatten(1)
 
 
 def _prefill(
-    cache: SlotCache, layer: int, query_TKGD: torch.Tensor, prefill: Prefill, scaling: float | None
+    cache: SlotCache, layer: int, queries_TKGD: torch.Tensor, prefill: Prefill, scaling: float | None
 ) -> torch.Tensor:
-    keys, values = cache.gather(layer, prefill.rows_B, prefill.mask_BTL.shape[-1])
-    tokens, groups = prefill.tokens_BT.shape[1], query_TKGD.shape[2]
-    query = query_TKGD[prefill.tokens_BT].permute(0, 2, 3, 1, 4).flatten(2, 3)  # B, K, G * T, D
-    mask = prefill.mask_BTL.repeat(1, groups, 1).unsqueeze(1)
-    out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
-    out = out.unflatten(2, (groups, tokens)).permute(0, 3, 1, 2, 4).flatten(2, 3)  # B, T, H, D
+    keys, values = cache.gather(layer, prefill.reads_BL)
+    queries = queries_TKGD[prefill.tokens_BT].transpose(1, 2).flatten(2, 3)  # B, K, T * G, D
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=prefill.mask_BQL, scale=scaling)
+    out = out.unflatten(2, (-1, queries_TKGD.shape[2])).transpose(1, 2).flatten(2)  # B, T, H * D
     return out.flatten(0, 1).index_select(0, prefill.flat)
-
-
-AttentionInterface.register(ATTENTION, attend)

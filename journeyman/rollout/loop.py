@@ -30,7 +30,10 @@ class Agent:
         return cls(sampler, ChatFormat(AutoTokenizer.from_pretrained(model)), max_length)
 
     async def attempt(self, job: RolloutJob) -> Trajectory:
-        """One trajectory, whatever happens in it: failures are recorded as its stop reason."""
+        """One trajectory, whatever happens in it: failures, a tool's too, are recorded as its stop reason.
+
+        Raises `InfrastructureError` where the sampler fails: the whole work is then given to another.
+        """
         attempt = _Attempt(job, self._chat, tools_named(job.problem.family, job.problem.tools))
         while attempt.stop_reason is None:
             room = self._max_length - len(attempt.ids)
@@ -38,7 +41,7 @@ class Agent:
                 attempt.stop_reason = StopReason.MAX_TOKENS
                 break
             completion = await self._sampler.generate(attempt.request(room))
-            await attempt.advance(completion)
+            await attempt.advance(completion, self._max_length)
         return attempt.trajectory()
 
 
@@ -64,8 +67,8 @@ class _Attempt:
             stop_ids=(self._chat.end_id,),
         )
 
-    async def advance(self, completion: Completion) -> None:
-        """Append a sampled turn and, where it calls tools, what they returned."""
+    async def advance(self, completion: Completion, max_length: int) -> None:
+        """Append a sampled turn and, where it calls tools and there is room to go on, what they returned."""
         start = len(self.ids)
         self._extend(completion.token_ids, 1, completion.logprobs)
         self._versions.append(completion.policy_version)
@@ -80,15 +83,17 @@ class _Attempt:
             self.stop_reason, self._answer = StopReason.ANSWER, parsed.answer
         else:
             results = await self._run(parsed.calls)
-        turn = Turn(
-            text=text, calls=parsed.calls, results=results, start=start, stop=len(self.ids), error=parsed.error
-        )
+        calls = parsed.calls if results else ()  # those of a turn that was cut off were never made
+        turn = Turn(text=text, calls=calls, results=results, start=start, stop=len(self.ids), error=parsed.error)
         self._turns.append(turn)
         if self.stop_reason is None and len(self._turns) >= self._job.max_turns:
             self.stop_reason = StopReason.MAX_TURNS
         if self.stop_reason is None:
             seen = self._chat.observation([result.output for result in results])
-            self._extend(seen, 0, [0.0] * len(seen))
+            if len(self.ids) + len(seen) >= max_length:
+                self.stop_reason = StopReason.MAX_TOKENS
+            else:
+                self._extend(seen, 0, [0.0] * len(seen))
 
     async def _run(self, calls: tuple[ToolCall, ...]) -> tuple[ToolResult, ...]:
         try:

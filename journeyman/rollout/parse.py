@@ -11,6 +11,8 @@ _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 MAX_CALLS = 16
 """Most calls of one turn."""
+MAX_DEPTH = 32
+"""Deepest nesting of a call: whoever reads it later may have less stack left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +67,26 @@ def _parse_calls(bodies: list[str]) -> ParsedTurn:
     for body in bodies:
         try:
             value = json.loads(body)
+            # What can be read but not stored as JSON text: half of a surrogate pair, NaN, infinity.
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             return ParsedTurn(error="a call that is not JSON")
+        if _deeper(value, MAX_DEPTH):
+            return ParsedTurn(error=f"a call nested deeper than {MAX_DEPTH}")
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             return ParsedTurn(error="a call without a name")
         if not isinstance(value.get("arguments"), dict):
             return ParsedTurn(error="a call without arguments")
         calls.append(ToolCall(name=value["name"], arguments=value["arguments"]))
     return ParsedTurn(calls=tuple(calls))
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Whether more than so many lists and objects stand in each other."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
 def render_call(call: ToolCall) -> str:

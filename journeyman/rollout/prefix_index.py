@@ -40,6 +40,15 @@ class PrefixIndex:
             if self._owners.get(value) == row:
                 del self._owners[value]
 
+    def swap(self, row: int, other: int) -> None:
+        """The two rows have exchanged their contents."""
+        first, second = self._rows.pop(row, None), self._rows.pop(other, None)
+        moved = [(entry, old, new) for entry, old, new in ((first, row, other), (second, other, row)) if entry]
+        owned = [[value for value in entry.chain if self._owners.get(value) == old] for entry, old, _ in moved]
+        for (entry, _, new), hashes in zip(moved, owned, strict=True):
+            self._rows[new] = entry
+            self._owners.update(dict.fromkeys(hashes, new))
+
     def clear(self) -> None:
         self._rows.clear()
         self._owners.clear()

@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from journeyman.config import ComputeConfig, TorchSampler
 from journeyman.errors import ConfigError, InfrastructureError
-from journeyman.rollout.kv_cache import ATTENTION
 from journeyman.rollout.sampler import Completion, SampleRequest
-from journeyman.rollout.slot_decoder import Row, SlotDecoder
+from journeyman.rollout.slot_decoder import SlotDecoder
+from journeyman.rollout.step_model import ATTENTION
+from journeyman.rollout.step_plan import Row
 
 _SCORE_TOKENS = 8192
 """Most tokens, padding included, that `score` computes at once."""
@@ -140,6 +141,7 @@ class TorchEngine:
                 self._step()
             await asyncio.sleep(0)
 
+    @torch.inference_mode()
     def _drop_cancelled(self) -> None:
         for waiter in [waiter for waiter in self._sampling.values() if waiter.future.done()]:
             assert waiter.row is not None

@@ -46,6 +46,8 @@ class VllmEngine:
 
     def __init__(self, model: Path, compute: ComputeConfig, max_length: int) -> None:
         assert isinstance(compute.sampler, VllmSampler)
+        if not (model / "config.json").is_file():
+            raise ConfigError("there is no model", place=str(model), remedy="give a folder in Hugging Face format")
         os.environ.update(environment(compute))
         from vllm import AsyncEngineArgs  # pyright: ignore[reportMissingImports]
         from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore[reportMissingImports]
@@ -58,13 +60,14 @@ class VllmEngine:
         self._names = itertools.count()
 
     async def generate(self, request: SampleRequest) -> Completion:
+        """Continue a prompt. `ValueError` when the request itself is wrong, `InfrastructureError` when vLLM failed."""
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
         from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
         parameters = SamplingParams(
             temperature=request.temperature,
             seed=request.seed % 2**63,
-            max_tokens=request.max_new_tokens,
+            max_tokens=self._limit(request),
             stop_token_ids=list(request.stop_ids),
             ignore_eos=True,  # the request's stop ids, not those of generation_config.json
             logprobs=0,  # of the sampled token alone
@@ -83,18 +86,30 @@ class VllmEngine:
         )
 
     async def load_weights(self, weights: "Mapping[str, torch.Tensor]", version: int) -> None:
+        """Take new weights once the rows that are being sampled are done; those that wait are sampled with the new."""
         async with self._gate.alone():
             await self._engine.pause_generation(mode="wait")
-            with _WeightFile(weights) as path:
-                await self._engine.collective_rpc("load_learner_weights", args=(path,))
-            if not await self._engine.reset_prefix_cache():
-                raise InfrastructureError("vLLM did not drop the cache of the old weights: rows are still in use")
-            await self._engine.resume_generation()
+            try:
+                with _WeightFile(weights) as path:
+                    await self._engine.collective_rpc("load_learner_weights", args=(path,))
+                if not await self._engine.reset_prefix_cache():
+                    raise InfrastructureError("vLLM did not drop the cache of the old weights: rows are still in use")
+            finally:
+                await self._engine.resume_generation()
             self._version = version
 
     async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         async with self._gate.shared():
             return list(await asyncio.gather(*(self._score(row) for row in rows)))
+
+    def _limit(self, request: SampleRequest) -> int:
+        """Most tokens to sample. Raises `ValueError`."""
+        prompt, room = len(request.prompt_ids), self._max_length - len(request.prompt_ids)
+        if not prompt or request.max_new_tokens < 1 or request.temperature < 0:
+            raise ValueError("a request needs a prompt, at least one new token and a temperature of 0 or more")
+        if room < 1:
+            raise ValueError(f"the prompt has {prompt} tokens; {self._max_length} is the most, completion included")
+        return min(request.max_new_tokens, room)
 
     async def _score(self, row: Sequence[int]) -> list[float]:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
@@ -116,7 +131,6 @@ class VllmEngine:
         """vLLM's final output for one request."""
         from vllm.exceptions import VLLMServerError  # pyright: ignore[reportMissingImports]
 
-        assert 0 < len(prompt_ids) <= self._max_length, f"a prompt of {len(prompt_ids)} tokens"
         prompt = {"prompt_token_ids": list(prompt_ids)}
         stream = self._engine.generate(prompt, parameters, f"request-{next(self._names)}")
         try:

@@ -20,7 +20,7 @@ async def play(problem: Problem, course: Course, *, source: str, provenance: Map
         turns.append(_call_turn(step, result))
         observation = result.output
     answer = observation if course.answer is None else course.answer
-    turns.append(Turn(text=f"<think>Done.</think>\n<answer>{answer}</answer>"))
+    turns.append(Turn(text=f"<answer>{answer}</answer>"))
     return Trajectory(
         id=f"{derive(problem.id, source, repr(course)):016x}",
         problem_id=problem.id,

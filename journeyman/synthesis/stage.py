@@ -80,14 +80,14 @@ def _stream(family: str, seed: int) -> Iterator[Problem]:
 
 
 def _draw(stream: Iterator[Problem], count: int, kept_apart: set[str], family: str) -> list[Problem]:
-    """`count` problems that differ from each other and from those kept apart."""
+    """`count` problems that differ from each other, and whose keys are not among those kept apart."""
     drawn: dict[str, Problem] = {}
     for _ in range(MOST_DRAWS * count):
         if len(drawn) == count:
             return list(drawn.values())
         problem = next(stream)
         if problem.data["key"] not in kept_apart:
-            drawn.setdefault(problem.data["key"], problem)
+            drawn.setdefault(problem.id, problem)
     if len(drawn) == count:
         return list(drawn.values())
     raise ConfigError(

@@ -58,10 +58,23 @@ class FunctionTool:
         parameters = _parameters(self)
         if set(arguments) != set(parameters):
             raise ToolError(f"{self.name} takes {', '.join(parameters)}")
-        for name, value in arguments.items():
-            if _JSON_TYPES.get(type(value)) != parameters[name]["type"]:
-                raise ToolError(f"{name} must be a {parameters[name]['type']}")
-        return dict(arguments)
+        return {name: _as(parameters[name]["type"], value, name) for name, value in arguments.items()}
+
+
+def _as(kind: str, value: Any, name: str) -> Any:
+    """The value, where it is of the kind that the schema says; a whole number is a number too."""
+    if kind == "number" and type(value) is int:
+        return float(value)
+    if _JSON_TYPES.get(type(value)) != kind:
+        raise ToolError(f"{name} must be a {kind}")
+    if kind == "string" and not _is_text(value):
+        raise ToolError(f"{name} has half of a surrogate pair in it")
+    return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string is Unicode text. Escapes of JSON can write what no text holds: half a pair of surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _parameters(tool: FunctionTool) -> dict[str, dict[str, str]]:

@@ -1,11 +1,14 @@
 """Arithmetic without `eval`: numbers, + - * / and parentheses, within bounds."""
 
 import ast
-from decimal import Decimal, DivisionByZero, InvalidOperation, localcontext
+import re
+from decimal import Decimal, localcontext
 
 from journeyman.tools.base import FunctionTool, ToolError
 
 MAX_CHARACTERS = 200
+_ALPHABET = re.compile(r"[0-9.eE+\-*/() \t]*")
+_ONLY = "only numbers, + - * / and parentheses"
 
 
 class Calculator(FunctionTool):
@@ -22,15 +25,19 @@ def calculate(expression: str) -> str:
     """The value as text without an exponent or trailing zeros, at most 10 decimals. Raises `ToolError`."""
     if len(expression) > MAX_CHARACTERS:
         raise ToolError(f"an expression has at most {MAX_CHARACTERS} characters")
+    source = expression.strip()
+    if not _ALPHABET.fullmatch(source):
+        raise ToolError(_ONLY)
     try:
-        tree = ast.parse(expression.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.parse(source, mode="eval")
+    except (SyntaxError, RecursionError, MemoryError):
         raise ToolError("not an arithmetic expression") from None
-    with localcontext(prec=28):
+    with localcontext(prec=28) as context:
         try:
-            value = _evaluate(tree.body)
+            value = _evaluate(tree.body, source)
+            context.prec = 40  # room for ten decimals behind 28 digits
             rounded = round(value, 10) if value != value.to_integral_value() else value
-        except (DivisionByZero, InvalidOperation, ZeroDivisionError):
+        except ArithmeticError:
             raise ToolError("division by zero or a number out of range") from None
     if abs(rounded) >= Decimal(10) ** 28:
         raise ToolError("number out of range")
@@ -39,20 +46,21 @@ def calculate(expression: str) -> str:
     return "0" if text == "-0" else text
 
 
-def _evaluate(node: ast.expr) -> Decimal:
+def _evaluate(node: ast.expr, source: str) -> Decimal:
     match node:
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return Decimal(str(number))
+        case ast.Constant(value=int() | float()):
+            # The digits as written: a float would lose those beyond the 17th.
+            return Decimal(source[node.col_offset : node.end_col_offset])
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_evaluate(operand)
+            return -_evaluate(operand, source)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _evaluate(operand)
+            return _evaluate(operand, source)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _evaluate(left) + _evaluate(right)
+            return _evaluate(left, source) + _evaluate(right, source)
         case ast.BinOp(left=left, op=ast.Sub(), right=right):
-            return _evaluate(left) - _evaluate(right)
+            return _evaluate(left, source) - _evaluate(right, source)
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            return _evaluate(left) * _evaluate(right)
+            return _evaluate(left, source) * _evaluate(right, source)
         case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return _evaluate(left) / _evaluate(right)
-    raise ToolError("only numbers, + - * / and parentheses")
+            return _evaluate(left, source) / _evaluate(right, source)
+    raise ToolError(_ONLY)

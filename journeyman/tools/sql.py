@@ -1,5 +1,7 @@
 """SQL over tables in memory: DuckDB, read-only, with row and time limits."""
 
+import asyncio
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -10,13 +12,33 @@ from journeyman.tools.base import FunctionTool, ToolError
 if TYPE_CHECKING:
     import duckdb
 
+MAX_QUERY = 1000
+"""Most characters of a query."""
 MAX_ROWS = 20
 MAX_CHARACTERS = 500
 SECONDS = 2.0
+"""Longest that a query may run."""
+CONFIG = {"threads": 1, "memory_limit": "256MB", "temp_directory": ""}
+"""Without a folder to spill to, a query that needs more memory fails."""
+_SWELLING = re.compile(
+    r"\b(array_resize|bitstring|format|generate_series|list_resize|lpad|printf|range|repeat|rpad)\b\"?\s*\(", re.IGNORECASE
+)
+"""Functions that make gigabytes of a few characters, past DuckDB's memory limit and deaf to its interrupt."""
+PATIENCE = 0.2
+"""How long a query may hold up the event loop. Beyond it starts again in a thread: short ones, which are nearly all, stay
+in the loop, where the order of events, and so a seeded rollout, is the same each time."""
+
+
+class _TooLongError(ToolError):
+    """The query was interrupted."""
 
 
 class Sql(FunctionTool):
-    """Asks a database one SELECT. Nothing outside of its tables can be read, nothing can be changed."""
+    """Asks a database one SELECT. Nothing outside of its tables can be read, nothing can be changed.
+
+    Rows, characters and time are bounded, and memory against accidents: not against a query made to swell one value by
+    concatenation.
+    """
 
     name = "sql"
 
@@ -26,11 +48,18 @@ class Sql(FunctionTool):
 
     async def run(self, query: str) -> str:
         """Query the database with SQL."""
-        return self._cached(query)
+        try:
+            return self._cached(query)
+        except _TooLongError:
+            return await asyncio.to_thread(self._query, query, SECONDS)
 
-    def _query(self, query: str) -> str:
+    def _query(self, query: str, seconds: float = PATIENCE) -> str:
         import duckdb
 
+        if len(query) > MAX_QUERY:
+            raise ToolError(f"a query has at most {MAX_QUERY} characters")
+        if found := _SWELLING.search(query):
+            raise ToolError(f"there is no function {found[1]} here")
         try:
             statements = duckdb.extract_statements(query)
         except duckdb.Error as error:
@@ -39,10 +68,14 @@ class Sql(FunctionTool):
             raise ToolError("exactly one SELECT is allowed")
         # A cursor of its own: nothing of one query is visible to the next.
         with self._database.cursor() as cursor:
-            timer = threading.Timer(SECONDS, cursor.interrupt)
+            # A SELECT can have an INSERT in its WITH.
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            timer = threading.Timer(seconds, cursor.interrupt)
             timer.start()
             try:
                 rows = cursor.execute(statements[0]).fetchmany(MAX_ROWS)
+            except duckdb.InterruptException:
+                raise _TooLongError(f"the query takes longer than {SECONDS:g} seconds") from None
             except duckdb.Error as error:
                 raise ToolError(_first_line(error)) from None
             finally:
@@ -55,7 +88,7 @@ class Sql(FunctionTool):
         import duckdb
         import pyarrow as pa
 
-        database = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": "256MB"})
+        database = duckdb.connect(":memory:", config=CONFIG)
         for name, rows in self._tables.items():
             table = pa.Table.from_pylist([dict(row) for row in rows])
             database.register("rows_to_copy", table)

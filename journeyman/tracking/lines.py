@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from journeyman.artifacts import write_atomically
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -38,19 +40,12 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
     with path.open("ab") as file:
         if file.tell() and not _ends_whole(path):
             file.write(b"\n")  # a line torn by a kill becomes a line of its own, which readers pass over
-        file.write(_dump(value))
+        file.write(_dump(value).encode())
 
 
 def write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
     """Replace a file whole: a kill leaves the old one or the new one."""
-    replace_file(path, b"".join(_dump(value) for value in values))
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(content)
-    fresh.replace(path)
+    write_atomically(path, "".join(_dump(value) for value in values))
 
 
 def _ends_whole(path: Path) -> bool:
@@ -59,8 +54,8 @@ def _ends_whole(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _dump(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def _parse(raw: bytes) -> dict[str, Any] | None:

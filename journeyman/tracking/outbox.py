@@ -4,9 +4,9 @@
 come. The owner holds a lock on the folder while it lives, so that what a dead process left can be told and sent.
 """
 
-import fcntl
 import json
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from journeyman.tracking.lines import append_line, read_lines, replace_file
+from journeyman.artifacts import try_lock, write_atomically
+from journeyman.tracking.lines import append_line, read_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +78,15 @@ class RunFolder:
 
     def save(self) -> None:
         """Write down how far sending has come."""
-        replace_file(self.folder / "sent.json", json.dumps(asdict(self.sent)).encode())
+        write_atomically(self.folder / "sent.json", json.dumps(asdict(self.sent)))
 
     def has_end(self) -> bool:
         return any(line.value["operation"] == "finish" for line in read_lines(self.operations, self.sent.operations))
+
+    def is_caught_up(self) -> bool:
+        """Whether all that is noted so far is sent."""
+        sizes = [path.stat().st_size if path.exists() else 0 for path in (self.operations, self.metrics)]
+        return bool(self.sent.run_id) and [self.sent.operations, self.sent.metrics] == sizes
 
     def last_change_ms(self) -> int:
         paths = [path for path in (self.metrics, self.operations) if path.exists()]
@@ -88,10 +94,9 @@ class RunFolder:
 
     def remove(self) -> None:
         """Everything is sent: the folder goes."""
-        for name in ("operations.jsonl", "metrics.jsonl", "sent.json", "run.json", "lock"):
-            (self.folder / name).unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        gone = self.folder.with_name(f".{self.folder.name}")
+        self.folder.rename(gone)  # at once, so that nobody sees half of it
+        shutil.rmtree(gone)
         self._lock.close()
 
     def release(self) -> None:
@@ -163,9 +168,7 @@ def _lock(folder: Path) -> IO | None:
         file = (folder / "lock").open("ab")
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(file.fileno()):
         file.close()
         return None
     assert not os.get_inheritable(file.fileno()), "a child process would keep the lock"

@@ -40,7 +40,7 @@ class Spool:
 
     def settle(self) -> None:
         """Keep all of an earlier try where this one had nothing to add."""
-        if self._earlier is not None:
+        if self._earlier:
             self.rewind()
 
     def _paths(self) -> list[Path]:

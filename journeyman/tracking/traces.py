@@ -1,5 +1,6 @@
 """A trajectory as an MLflow trace: an agent span, below it a span for each turn and for each tool call."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -77,7 +78,6 @@ class _Spans:
             parent=None,
             name=self._trajectory.family,
             start_ns=self._start,
-            end_ns=self._now,
             attributes={"mlflow.spanType": "AGENT", **_agent_attributes(self._trajectory)},
         )
         yield from below
@@ -98,7 +98,6 @@ class _Spans:
             parent=root,
             name=name,
             start_ns=start,
-            end_ns=self._now,
             attributes=attributes,
             error=turn.error,
         )
@@ -110,7 +109,6 @@ class _Spans:
                 parent=root,
                 name=call.name,
                 start_ns=start,
-                end_ns=self._now,
                 attributes={
                     "mlflow.spanType": "TOOL",
                     "mlflow.spanInputs": dict(call.arguments),
@@ -131,23 +129,26 @@ class _Spans:
         parent: str | None,
         name: str,
         start_ns: int,
-        end_ns: int,
         attributes: dict[str, Any],
         error: str = "",
     ) -> dict[str, Any]:
-        """In the form of `mlflow.entities.Span.to_dict`, with ids in hexadecimal."""
+        """A span that ends now, in the form of `mlflow.entities.Span.to_dict`."""
         known = {"mlflow.traceRequestId": f"tr-{self._digest}", **attributes}
         return {
-            "trace_id": self._digest,
-            "span_id": identity,
-            "parent_span_id": parent,
+            "trace_id": _base64(self._digest),
+            "span_id": _base64(identity),
+            "parent_span_id": _base64(parent) if parent else None,
             "name": name,
             "start_time_unix_nano": start_ns,
-            "end_time_unix_nano": end_ns,
+            "end_time_unix_nano": self._now,
             "status": {"code": "ERROR" if error else "OK", "message": error},
             "attributes": {key: json.dumps(value, ensure_ascii=False) for key, value in known.items()},
             "events": [],
         }
+
+
+def _base64(hexadecimal: str) -> str:
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
 
 
 def _agent_attributes(trajectory: Trajectory) -> dict[str, Any]:

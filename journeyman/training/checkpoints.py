@@ -20,7 +20,8 @@ class Checkpoints:
     def save(self, step: int, write: Callable[[Path], None], state: Mapping[str, Any]) -> None:
         """`write` fills a folder, `state` (JSON) goes with it; a reader sees all of it or nothing."""
         final, fresh = self._folder / f"step-{step:06d}", self._folder / f".step-{step:06d}-{os.getpid()}"
-        shutil.rmtree(fresh, ignore_errors=True)
+        for left_over in self._folder.glob(".step-*"):  # of a process that was killed
+            shutil.rmtree(left_over)
         fresh.mkdir(parents=True)
         write(fresh)
         (fresh / "state.json").write_text(json.dumps({"step": step, **state}))

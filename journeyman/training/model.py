@@ -12,24 +12,28 @@ if TYPE_CHECKING:
 
 
 def make_base(
-    config: ModelConfig, folder: Path, *, texts: Iterable[str], specs: Sequence[dict[str, Any]], seed: int
+    config: ModelConfig,
+    folder: Path,
+    *,
+    texts: Iterable[str],
+    specs: Sequence[dict[str, Any]],
+    phrases: Iterable[str],
+    seed: int,
 ) -> None:
     """Write the untrained model and its tokenizer to a folder in the usual Hugging Face format."""
-    if isinstance(config, ScratchModel):
-        _make_scratch(config, folder, texts, specs, seed)
-    else:
-        _copy_pretrained(config, folder)
+    if isinstance(config, PretrainedModel):
+        return _copy_pretrained(config, folder)
+    from journeyman.training.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(texts, specs, phrases, vocabulary=config.vocabulary, max_length=config.max_length)
+    tokenizer.save_pretrained(folder)
+    _make_scratch(config, folder, tokenizer, seed)
 
 
-def _make_scratch(
-    config: ScratchModel, folder: Path, texts: Iterable[str], specs: Sequence[dict[str, Any]], seed: int
-) -> None:
+def _make_scratch(config: ScratchModel, folder: Path, tokenizer: "PreTrainedTokenizerBase", seed: int) -> None:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from journeyman.training.tokenizer import train_tokenizer
-
-    tokenizer = train_tokenizer(texts, specs, vocabulary=config.vocabulary, max_length=config.max_length)
     shape = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
@@ -48,7 +52,6 @@ def _make_scratch(
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(shape)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _copy_pretrained(config: PretrainedModel, folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.config import ObjectiveConfig, PipelineConfig
-from journeyman.environments import tools_named
+from journeyman.environments import environment, tools_named
 from journeyman.errors import DataError
 from journeyman.progress import Observer
 from journeyman.rollout.chat import ChatFormat
@@ -38,6 +38,7 @@ def run_sft(
         base,
         texts=[text for t in demonstrations for text in _texts(t)],
         specs=_specs(demonstrations),
+        phrases=_phrases(demonstrations),
         seed=derive(config.seed, "base"),
     )
     rows, too_long = encode_rows(demonstrations, base, config.model.max_length)
@@ -112,6 +113,11 @@ def batch_at(rows: Sequence[Row], step: int, size: int, seed: int) -> list[Row]:
 def _texts(trajectory: Trajectory) -> list[str]:
     seen = [result.output for turn in trajectory.turns for result in turn.results]
     return [trajectory.question, *(turn.text for turn in trajectory.turns), *seen]
+
+
+def _phrases(demonstrations: Sequence[Trajectory]) -> list[str]:
+    families = sorted({t.family for t in demonstrations})
+    return list(dict.fromkeys(phrase for family in families for phrase in environment(family).phrases))
 
 
 def _specs(demonstrations: Sequence[Trajectory]) -> list[dict[str, Any]]:

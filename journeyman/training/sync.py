@@ -1,5 +1,6 @@
 """Weight sync: the sampler takes the learner's weights, and a probe batch proves that it did."""
 
+import math
 from collections.abc import Sequence
 
 from journeyman.errors import WeightSyncError
@@ -21,9 +22,11 @@ def sync_weights(
     expected = [value for row in learner.score(probe, exact=True) for value in row]
     found = [value for row in samplers.score(probe) for value in row]
     assert expected and len(found) % len(expected) == 0, "each worker scores every probe row"
-    difference = max(abs(value - expected[i % len(expected)]) for i, value in enumerate(found))
+    differences = [abs(value - expected[i % len(expected)]) for i, value in enumerate(found)]
+    # A NaN is no agreement, and `max` alone would pass over it.
+    difference = max(differences, key=lambda value: (math.isnan(value), value))
     allowed = tolerance or TOLERANCE[learner.sampler_precision()]
-    if not difference <= allowed:  # a NaN is no agreement either
+    if not difference <= allowed:
         raise WeightSyncError(
             f"after weight sync {version} the sampler's log-probabilities differ from the learner's by "
             f"{difference:.3g} nats, more than {allowed:g}: the sampler does not compute with these weights"

@@ -13,7 +13,7 @@ PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TAGS = (
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<answer>", "</answer>",
 )
-MIN_FREQUENCY = 40
+MIN_FREQUENCY = 20
 """A pair must occur this often to become one token: names stay in pieces, so that unseen ones can be copied."""
 
 CHAT_TEMPLATE = """\
@@ -47,13 +47,19 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(
-    texts: Iterable[str], specs: Sequence[dict[str, Any]], *, vocabulary: int, max_length: int
+    texts: Iterable[str],
+    specs: Sequence[dict[str, Any]],
+    phrases: Iterable[str] = (),
+    *,
+    vocabulary: int,
+    max_length: int,
 ) -> "PreTrainedTokenizerFast":
     """Train on the texts of demonstrations; `specs` are the tools, whose boilerplate becomes single tokens.
 
     Args:
         texts: what is to be encoded well: questions, turns, observations.
         specs: tool specs as chat templates take them.
+        phrases: text that is repeated verbatim, each to be one token.
         vocabulary: most tokens, boilerplate not counted.
         max_length: longest sequence of the model, in tokens.
     """
@@ -78,7 +84,7 @@ def train_tokenizer(
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, additional_special_tokens=[START, END]
     )
-    plain = [AddedToken(text, special=False, normalized=False) for text in (*TAGS, *boilerplate(specs))]
+    plain = [AddedToken(text, special=False, normalized=False) for text in (*TAGS, *boilerplate(specs), *phrases)]
     fast.add_tokens(plain)
     control = [AddedToken(text, special=True, normalized=False) for text in template_pieces(specs)]
     fast.add_special_tokens({"additional_special_tokens": [START, END, *control]})  # type: ignore[dict-item]

@@ -1,0 +1,94 @@
+"""What the command line prints: tables of runs, parts and results."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.display import clock
+from journeyman.artifacts import ArtifactStore
+from journeyman.catalog import Entry
+from journeyman.errors import DataError
+from journeyman.runs import RunRecord, RunStore, Status
+
+WIDE = 160
+"""Columns where the output is no terminal, and has no width of its own."""
+HAS_REPORT = (Status.COMPLETED, Status.CACHED)
+
+
+def find_report(home: Path, word: str = "") -> Path:
+    """The report.json of a run; of the latest run that has one where none is named. Raises `UserError`."""
+    runs = RunStore(home)
+    records = [runs.find(word)] if word else runs.all()
+    for record in records:
+        made = record.stages.get("evaluate")
+        if made is not None and made.status in HAS_REPORT:
+            return ArtifactStore(home).require("evaluate", made.key).path / "report.json"
+    message = f"run {records[0].id} has no report" if word else "no run has a report yet"
+    remedy = "let it run to the end of stage evaluate: journeyman run, or journeyman stage evaluate"
+    raise DataError(message, place=str(home / "runs"), remedy=remedy)
+
+
+def report_table(path: Path) -> None:
+    """The ladder of a report, a line a policy."""
+    from journeyman.evaluation.report import report_table as read_table
+
+    content = read_table(path)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for number, name in enumerate(content.columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in content.rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def summary(home: Path, run: str) -> None:
+    """What came of a run and where to look."""
+    record = RunStore(home).load(run)
+    made = record.stages.get("evaluate")
+    places = [("run", record.id), ("Prefect", record.prefect_url), ("MLflow", record.mlflow_url)]
+    if made is not None and made.status in HAS_REPORT:
+        report = find_report(home, run)
+        report_table(report)
+        places.append(("report", str(report.with_suffix(".html"))))
+    print()
+    for name, place in places:
+        if place:
+            print(f"  {name:8} {place}")
+    print("the servers stay up until `make down` (or `journeyman down`)")
+
+
+def runs_table(records: Sequence[RunRecord]) -> None:
+    """A line a run."""
+    if not records:
+        print("no runs yet: journeyman run quickstart")
+        return
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("run", "pipeline", "status", "seed", "time", "stages", "from run"):
+        table.add_column(name, no_wrap=name != "stages")
+    for record in records:
+        stages = ", ".join(f"{name} {stage.status}" for name, stage in record.stages.items() if not stage.inherited)
+        time = clock(record.seconds) if record.seconds else ""
+        table.add_row(record.id, record.pipeline, record.status, str(record.seed), time, stages, record.from_run)
+    console().print(table)
+
+
+def catalog_tables(entries: Sequence[Entry]) -> None:
+    """A table for each kind of part."""
+    out = console()
+    for kind, parts in groupby(entries, key=lambda entry: entry.kind):
+        table = Table(box=None, title=kind, title_style="bold", title_justify="left", header_style="dim", expand=True)
+        for name, ratio in (("name", 2), ("what it is", 6), ("papers", 2), ("options", 4), ("tested in", 4)):
+            table.add_column(name, ratio=ratio, overflow="fold")
+        for part in parts:
+            cells = (part.name, part.doc, ", ".join(part.papers), "\n".join(part.options), "\n".join(part.tested))
+            table.add_row(*cells)
+        out.print(table)
+        out.print()
+
+
+def console() -> Console:
+    made = Console(highlight=False, markup=False)
+    return made if made.is_terminal else Console(highlight=False, markup=False, width=WIDE)

@@ -1,0 +1,60 @@
+"""The style sheet of the report page."""
+
+STYLE = """
+:root { color-scheme: light dark; --page: #fcfcfb; --card: #ffffff; --ink: #17181a; --soft: #5b5f66; --line: #e3e4e6;
+  --greedy: #2a78d6; --sampled: #e0752d; --needless: #4a3aa7; --right: #0b7a3b; --wrong: #b3261e; --code: #f3f4f5; }
+@media (prefers-color-scheme: dark) { :root { --page: #131416; --card: #1b1d20; --ink: #eceef0; --soft: #a2a8b0;
+  --line: #33363b; --greedy: #5598e7; --sampled: #e58a4b; --needless: #9085e9; --right: #58c27d; --wrong: #f08a82;
+  --code: #24272b; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); 
+  font: 16px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
+h1 { font-size: 30px; line-height: 1.2; margin: 0; }
+h2 { font-size: 19px; margin: 40px 0 10px; }
+h3 { font-size: 16px; margin: 0; overflow-wrap: anywhere; }
+header p, section > p, article > p { color: var(--soft); margin: 4px 0 10px; max-width: 75ch; }
+.ladder { display: flex; flex-wrap: wrap; gap: 12px; list-style: none; margin: 24px 0; padding: 0; }
+.ladder li { flex: 1 1 150px; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+  padding: 12px 16px; display: flex; flex-direction: column; }
+.ladder span { color: var(--soft); font-size: 14px; }
+.ladder b { font-size: 30px; line-height: 1.25; font-weight: 600; }
+.ladder small { font-size: 15px; font-weight: 400; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+  padding: 14px 14px 6px; }
+figcaption { display: flex; flex-direction: column; margin-bottom: 6px; }
+figcaption span { color: var(--soft); font-size: 14px; }
+.key { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin: 0 6px 0 0; }
+.key.sampled { margin-left: 16px; }
+.key.greedy { background: var(--greedy); }
+.key.sampled { background: var(--sampled); }
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--soft); font-size: 13px; }
+svg .name { text-anchor: middle; fill: var(--ink); }
+svg .tick { text-anchor: end; font-size: 12px; }
+svg .value { text-anchor: middle; fill: var(--ink); font-variant-numeric: tabular-nums; }
+svg .grid { stroke: var(--line); }
+svg .zero { stroke: var(--soft); }
+svg .whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
+rect.greedy { fill: var(--greedy); }
+rect.sampled { fill: var(--sampled); }
+rect.needless { fill: var(--needless); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 14.5px; font-variant-numeric: tabular-nums; }
+th, td { padding: 7px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child { text-align: left; padding-left: 0; }
+thead th { color: var(--soft); font-weight: 500; font-size: 14px; }
+tbody th { font-weight: 600; }
+article { border-top: 1px solid var(--line); padding: 16px 0; }
+.attempts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 20px; }
+.attempts p { margin: 4px 0; }
+.verdict { color: var(--soft); }
+.verdict.right { color: var(--right); }
+.verdict.wrong { color: var(--wrong); }
+pre, code { font: 13.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+pre { background: var(--code); border-radius: 6px; margin: 6px 0; padding: 8px 12px; white-space: pre-wrap;
+  overflow-wrap: anywhere; max-height: 22em; overflow-y: auto; }
+pre.result { margin-left: 24px; background: none; border-left: 3px solid var(--line); border-radius: 0; }
+pre.failed { border-color: var(--wrong); }
+"""

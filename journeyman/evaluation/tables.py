@@ -1,0 +1,88 @@
+"""The ladder as tables of text: for a terminal, for Markdown, for a page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from journeyman.evaluation.ladder import Change, StageRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Something to print: the first column is text, the others are right-aligned figures."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def table(stages: Sequence[StageRow]) -> Table:
+    """The ladder, a line a policy."""
+    rows = [
+        (
+            stage.name,
+            percent(stage.accuracy_greedy),
+            percent(stage.accuracy_sampled),
+            percents(stage.ci95),
+            _gain(stage.paired),
+            figure(stage.tool_calls_per_problem),
+            figure(stage.needless_calls_per_solved),
+            str(stage.problems),
+            f"{stage.seconds:.0f}",
+        )
+        for stage in stages
+    ]
+    columns = (
+        "stage",
+        "greedy %",
+        "sampled %",
+        "95 % interval",
+        "sampled gain",
+        "calls/problem",
+        "needless/solved",
+        "problems",
+        "seconds",
+    )
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def family_table(stages: Sequence[StageRow]) -> Table:
+    """A line a family, for each policy greedy and sampled accuracy."""
+    families = list(dict.fromkeys(family for stage in stages for family in stage.families))
+    rows = []
+    for family in families:
+        found = [stage.families.get(family) for stage in stages]
+        problems = max((row.problems for row in found if row), default=0)
+        cells = [f"{percent(row.accuracy_greedy)} / {percent(row.accuracy_sampled)}" if row else "-" for row in found]
+        rows.append((family, str(problems), *cells))
+    return Table(columns=("family", "problems", *(stage.name for stage in stages)), rows=tuple(rows))
+
+
+def count_rows(counts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Nested counts as lines of (path, value)."""
+    rows: list[tuple[str, str]] = []
+    for name, value in counts.items():
+        path = f"{above} · {name}" if above else str(name)
+        if isinstance(value, Mapping):
+            rows += count_rows(value, path)
+        else:
+            rows.append((path, f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)))
+    return rows
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def percents(ends: tuple[float, float] | None) -> str:
+    return "-" if ends is None else f"[{percent(ends[0])}, {percent(ends[1])}]"
+
+
+def figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _gain(change: Change | None) -> str:
+    if change is None or change.accuracy_sampled is None:
+        return "-"
+    gain = change.accuracy_sampled
+    return f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"

@@ -1,0 +1,169 @@
+"""What a step of the torch sampler computes: which rows, in which order, and what each token sees."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from journeyman.rollout.kv_cache import Decode, Prefill, Segment, SlotCache
+from journeyman.rollout.sampler import SampleRequest
+
+_CHUNKS = 16
+"""Segments begin and end at multiples of a 16th of the rows, or of 8 rows."""
+
+_CALL_BYTES = {"cpu": 200_000, "cuda": 20_000_000}
+"""What can be read from memory in the time that one more call takes."""
+
+_HOLES = 8
+"""So many slots without a row between the others are no reason to move rows."""
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A request on its way."""
+
+    request: SampleRequest
+    limit: int
+    """Most new tokens: what is asked for, cut to what fits."""
+    hashes: list[int] = field(default_factory=list)
+    """`prefix_index.chain` of the prompt."""
+    slot: int = -1
+    cached: int = 0
+    """Tokens of the prompt that the cache held on admission."""
+    start: int = 0
+    """Step that draws the first token."""
+    token_ids: tuple[int, ...] = ()
+    """The completion, when it is finished."""
+    logprobs: tuple[float, ...] = ()
+
+    @property
+    def base(self) -> int:
+        """At step t the row has `base` + t tokens, the pending one included."""
+        return len(self.request.prompt_ids) - self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The rows that compute one token, laid out; good until rows come or go."""
+
+    slots_B: torch.Tensor
+    segments: tuple[tuple[int, int, int], ...]
+    """First slot, last slot + 1, and base of the longest row of each."""
+    covered_S: torch.Tensor
+    """The slots of all segments."""
+    places_B: torch.Tensor | None
+    """As `Decode.places_B`."""
+    greedy: bool
+    """Whether a row has temperature 0."""
+
+
+def lay_out(rows: Mapping[int, Row], new: Sequence[Row], time: int, cache: SlotCache) -> Batch:
+    """`new` rows are only drawn from in this step; `rows` are also computed."""
+    device = cache.device
+    parts = segments({slot: row.base + time for slot, row in rows.items()}, _CALL_BYTES[device.type] // cache.row_bytes)
+    covered = [slot for start, stop, _ in parts for slot in range(start, stop)]
+    places = {slot: place for place, slot in enumerate(covered)}
+    order = [places[slot] for slot in rows]
+    return Batch(
+        slots_B=torch.tensor([*rows, *(row.slot for row in new)], dtype=torch.long, device=device),
+        segments=tuple((start, stop, length - time) for start, stop, length in parts),
+        covered_S=torch.tensor(covered, dtype=torch.long, device=device),
+        places_B=None if order == list(range(len(covered))) else torch.tensor(order, device=device),
+        greedy=any(row.request.temperature == 0 for row in (*rows.values(), *new)),
+    )
+
+
+def segments(lengths: Mapping[int, int], call: int) -> list[tuple[int, int, int]]:
+    """Runs of neighbouring slots and the longest row of each, such that little is read beyond the rows' ends.
+
+    `lengths` has the active slots; `call` is what a run costs beside its positions.
+    """
+    span = 1 + max(lengths, default=-1)
+    chunk = max(8, -(-span // _CHUNKS))
+    longest = [0] * -(-span // chunk)
+    for slot, length in lengths.items():
+        longest[slot // chunk] = max(longest[slot // chunk], length)
+    best: list[tuple[float, list[tuple[int, int, int]]]] = [(0, [])]  # of the chunks before
+    for stop in range(1, len(longest) + 1):
+        options = [best[-1]] if longest[stop - 1] == 0 else []
+        most = 0
+        for start in range(stop - 1, -1, -1):
+            most = max(most, longest[start])
+            cost = best[start][0] + call + (stop - start) * chunk * most
+            if not options or cost < options[0][0]:
+                options = [(cost, [*best[start][1], (start * chunk, min(span, stop * chunk), most)])]
+        best.append(options[0])
+    return best[-1][1]
+
+
+def moves(active: Collection[int], held: Collection[int]) -> list[tuple[int, int]]:
+    """Which active slots should exchange their contents with which idle ones, so that the batch has few holes.
+
+    `held` slots are neither idle nor can they be moved.
+    """
+    count = len(active) + len(held)
+    if 1 + max((*active, *held), default=-1) - count <= max(_HOLES, count // 4):
+        return []
+    occupied = {*active, *held}
+    holes = [slot for slot in range(count) if slot not in occupied]
+    return list(zip(sorted((slot for slot in active if slot >= count), reverse=True), holes, strict=False))
+
+
+def plan_decode(batch: Batch, time: int, positions_S: torch.Tensor, cache: SlotCache) -> Decode:
+    """`positions_S`: position of the pending token of each row of the cache."""
+    parts, offset = [], 0
+    for start, stop, base in batch.segments:
+        parts.append(Segment(start=start, stop=stop, length=cache.round_up(base + time), offset=offset))
+        offset += stop - start
+    places = torch.arange(max(part.length for part in parts), device=cache.device)
+    unseen = places > positions_S.index_select(0, batch.covered_S).unsqueeze(1)
+    mask = torch.zeros(unseen.shape, dtype=cache.dtype, device=cache.device).masked_fill_(unseen, -torch.inf)
+    return Decode(segments=tuple(parts), mask_SL=mask[:, None, None], places_B=batch.places_B)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTokens:
+    """What is left to compute of new rows' prompts."""
+
+    tokens_T: torch.Tensor
+    positions_T: torch.Tensor
+    writes_T: torch.Tensor
+    ends_B: torch.Tensor
+    """Index in the step of each prompt's last token."""
+    prefill: Prefill
+
+
+def plan_prefill(new: Sequence[Row], decodes: int, groups: int, cache: SlotCache) -> PromptTokens:
+    """The new rows' tokens stand behind `decodes` others; `groups` heads share a key/value head."""
+    prompts = [row.request.prompt_ids for row in new]
+    counts = [len(prompt) - row.cached for row, prompt in zip(new, prompts, strict=True)]
+    most, longest = max(counts), cache.round_up(max(map(len, prompts)))
+    tokens, positions, writes, ends, padded, flat = [], [], [], [], [], []
+    for place, (row, prompt, count) in enumerate(zip(new, prompts, counts, strict=True)):
+        first = decodes + len(tokens)
+        tokens += prompt[row.cached :]
+        positions += range(row.cached, len(prompt))
+        writes += range(row.slot * cache.capacity + row.cached, row.slot * cache.capacity + len(prompt))
+        ends.append(first + count - 1)
+        padded.append([*range(first, first + count), *[first + count - 1] * (most - count)])
+        flat += range(place * most, place * most + count)
+    as_tensor = partial(torch.tensor, dtype=torch.long, device=cache.device)
+    positions_T, tokens_BT, slots_B = as_tensor(positions), as_tensor(padded), as_tensor([row.slot for row in new])
+    places_L = torch.arange(longest, device=cache.device)
+    sights_BQ = positions_T[tokens_BT - decodes].repeat_interleave(groups, dim=1)
+    unseen_BQL = places_L > sights_BQ.unsqueeze(2)
+    mask_BQL = torch.zeros(unseen_BQL.shape, dtype=cache.dtype, device=cache.device)
+    prefill = Prefill(
+        reads_BL=slots_B.unsqueeze(1) * cache.capacity + places_L,
+        tokens_BT=tokens_BT,
+        mask_BQL=mask_BQL.masked_fill_(unseen_BQL, -torch.inf).unsqueeze(1),
+        flat=as_tensor(flat),
+    )
+    return PromptTokens(
+        tokens_T=as_tensor(tokens),
+        positions_T=positions_T,
+        writes_T=as_tensor(writes),
+        ends_B=as_tensor(ends),
+        prefill=prefill,
+    )

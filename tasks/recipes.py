@@ -1,0 +1,155 @@
+"""What each stage is made from: the sources it runs, its part of the config, the stages and files it reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from journeyman.artifacts import Recipe
+from journeyman.config import DatasetProblems, PipelineConfig, PretrainedModel, RlConfig
+from journeyman.errors import ConfigError
+from journeyman.provenance import code_version, content_digest
+
+WORKERS = ("journeyman.rollout.worker", "journeyman.training.learner")
+"""What the actors run; no stage body imports it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A stage of a pipeline, before its inputs are known."""
+
+    stage: str
+    modules: Sequence[str]
+    """Their sources, with all that they import, are the stage's code."""
+    config: Mapping[str, Any]
+    """The part that the stage's output depends on (JSON)."""
+    inputs: Mapping[str, str]
+    """Role to the stage whose artifact it is."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """Role to the Parquet file of that artifact which the stage learns from or asks."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Role to a file or folder of the user's that it reads: its content counts, not its name."""
+
+    def recipe(self, config: PipelineConfig, keys: Mapping[str, str]) -> Recipe:
+        """`keys`: stage to the key of its artifact."""
+        inputs = {role: keys[stage] for role, stage in self.inputs.items()}
+        return Recipe(
+            stage=self.stage,
+            code_version=code_version(*self.modules),
+            config=self.config,
+            seed=config.seed,
+            inputs=inputs | {role: content_digest(path) for role, path in self.files.items()},
+        )
+
+
+def ladder(config: PipelineConfig) -> list[str]:
+    """The stages of a pipeline, in order."""
+    return ["synthesize", "curate", "sft", *(f"rl-{block.name}" for block in config.rl), "evaluate"]
+
+
+def block_named(config: PipelineConfig, name: str) -> RlConfig:
+    """A block of `config.rl`. Raises `ConfigError`."""
+    for block in config.rl:
+        if block.name == name:
+            return block
+    blocks = ", ".join(block.name for block in config.rl) or "none"
+    raise ConfigError(f"pipeline {config.name} has no rl block `{name}`", place="rl", remedy=f"it has {blocks}")
+
+
+def chosen_block(config: PipelineConfig, block: RlConfig | str) -> tuple[str, list[RlConfig] | None]:
+    """The name of a block, and the config's blocks where it differs from the one of its name; empty: the first.
+
+    Raises `ConfigError` where there is none.
+    """
+    if isinstance(block, str):
+        if not block and config.rl:
+            return config.rl[0].name, None
+        return block_named(config, block).name, None
+    block_named(config, block.name)
+    return block.name, [block if block.name == other.name else other for other in config.rl]
+
+
+def plan(config: PipelineConfig, stage: str, made: Sequence[str]) -> Plan:
+    """The plan of a stage. `made`: the stages whose artifacts the run has; only `evaluate` takes what there is."""
+    kind, _, name = stage.partition("-")
+    match kind:
+        case "synthesize":
+            return _synthesize(config)
+        case "curate":
+            return _curate(config)
+        case "sft":
+            return _sft(config)
+        case "rl":
+            return _rl(config, block_named(config, name))
+        case "evaluate":
+            return _evaluate(config, [policy for policy in ladder(config)[2:-1] if policy in made])
+    raise ValueError(f"no stage is called {stage}")
+
+
+def _synthesize(config: PipelineConfig) -> Plan:
+    part = {"problems": _plain(config.problems), "synthesize": _plain(config.synthesize)}
+    files = {}
+    if isinstance(config.problems, DatasetProblems):
+        files = _local("dataset", config.problems.path)
+    return Plan(stage="synthesize", modules=["journeyman.synthesis.stage"], config=part, inputs={}, files=files)
+
+
+def _curate(config: PipelineConfig) -> Plan:
+    return Plan(
+        stage="curate",
+        modules=["journeyman.curation.stage"],
+        config={"curate": _plain(config.curate)},
+        inputs={"demonstrations": "synthesize"},
+        tables={"demonstrations": "demonstrations.parquet"},
+    )
+
+
+def _sft(config: PipelineConfig) -> Plan:
+    part = {"model": _plain(config.model), "sft": _plain(config.sft), "compute": _numerics(config)}
+    files = _local("model", config.model.path) if isinstance(config.model, PretrainedModel) else {}
+    return Plan(
+        stage="sft",
+        modules=["journeyman.training.sft", *WORKERS],
+        config=part,
+        inputs={"curated": "curate"},
+        tables={"curated": "kept.parquet"},
+        files=files,
+    )
+
+
+def _rl(config: PipelineConfig, block: RlConfig) -> Plan:
+    stage = f"rl-{block.name}"
+    before = ladder(config)[ladder(config).index(stage) - 1]
+    return Plan(
+        stage=stage,
+        modules=["journeyman.training.reinforce", *WORKERS],
+        config={"rl": _plain(block), "compute": _numerics(config)},
+        inputs={"policy": before, "problems": "synthesize"},
+        tables={"problems": "problems/train.parquet"},
+    )
+
+
+def _evaluate(config: PipelineConfig, policies: Sequence[str]) -> Plan:
+    return Plan(
+        stage="evaluate",
+        modules=["journeyman.evaluation.stage", *WORKERS],
+        config={"name": config.name, "evaluate": _plain(config.evaluate), "compute": _numerics(config)},
+        inputs={"problems": "synthesize", **{policy: policy for policy in policies}},
+        tables={"problems": "problems/heldout.parquet"},
+    )
+
+
+def _numerics(config: PipelineConfig) -> dict[str, Any]:
+    """What of `compute` changes numbers; where the work runs, and on how many actors, does not."""
+    compute = config.compute
+    return {"device": compute.device, "dtype": compute.dtype, "sampler": compute.sampler.type}
+
+
+def _local(role: str, path: str) -> dict[str, Path]:
+    """A path of the user's; nothing for a Hub name, whose content is its revision's."""
+    local = Path(path).expanduser()
+    return {role: local} if local.exists() else {}
+
+
+def _plain(model: Any) -> dict[str, Any]:
+    return model.model_dump(mode="json")

@@ -1,0 +1,38 @@
+"""The tasks of the stages that train."""
+
+from tasks.recipes import block_named
+from tasks.stage import Desk, Summary, stage_task
+
+
+@stage_task
+def train_sft(desk: Desk) -> Summary:
+    """The base model, and the policy that has learned from the kept trajectories."""
+    from journeyman.training.sft import run_sft
+
+    with desk.workers() as workers:
+        return run_sft(
+            desk.config,
+            desk.inputs["curated"].path,
+            out=desk.out,
+            work=desk.work,
+            workers=workers,
+            observer=desk.observer,
+        )
+
+
+@stage_task
+def train_rl(desk: Desk) -> Summary:
+    """The policy of the stage before, after one named block of reinforcement learning."""
+    from journeyman.training.reinforce import run_rl
+
+    with desk.workers() as workers:
+        return run_rl(
+            desk.config,
+            block_named(desk.config, desk.stage.removeprefix("rl-")),
+            policy=desk.inputs["policy"].path / "policy",
+            problems=desk.inputs["problems"].path,
+            out=desk.out,
+            work=desk.work,
+            workers=workers,
+            observer=desk.observer,
+        )

@@ -1,0 +1,119 @@
+"""A ladder of stages that take no time, beside the real keys, cache, records and pages; and one that takes too long."""
+
+import os
+import time
+from collections.abc import Callable
+
+from prefect import flow
+
+from journeyman.config import PipelineConfig
+from journeyman.errors import InfrastructureError, UserError
+from tasks.reap import mark_cancelled, mark_crashed
+from tasks.recipes import ladder
+from tasks.run import continue_run, start_run
+from tasks.stage import Desk, StageTask, Summary, perform, stage_task
+
+CONFIG = PipelineConfig.model_validate(
+    {
+        "name": "toy",
+        "problems": {"type": "generated", "train": 12, "dev": 3, "heldout": 6},
+        "synthesize": {"demonstrations": 30},
+        "rl": [{"name": "accuracy", "steps": 2}, {"name": "efficiency", "reward": "otc", "steps": 2}],
+    }
+)
+
+
+def toy_body(made: list[str]) -> Callable[[Desk], Summary]:
+    """A body that writes what it was given, and notes that it ran."""
+
+    def toy(desk: Desk) -> Summary:
+        """Made of nothing."""
+        made.append(desk.stage)
+        lines = [f"{role} {artifact.key}" for role, artifact in desk.inputs.items()]
+        for name in ("demonstrations.parquet", "kept.parquet"):
+            _table(desk, name)
+        for name in ("train", "heldout"):
+            _table(desk, f"problems/{name}.parquet")
+        (desk.out / "data.txt").write_text("\n".join([desk.stage, *lines]))
+        desk.observer.progress(1, 2, "half way")
+        desk.observer.metrics({"time/stage_s": 0.0}, step=0)
+        return {"counts": {"rows": 1}, "loss": 0.25}
+
+    return toy
+
+
+def toy_ladder(made: list[str]) -> Callable[[PipelineConfig], str]:
+    stage = stage_task(toy_body(made))
+
+    @flow(name="toy-stage")
+    def toy_stage(from_run: str, name: str) -> None:
+        with continue_run(from_run, name) as run:
+            perform(stage, run, name)
+
+    @flow(name="toy-pipeline")
+    def toy_pipeline(config: PipelineConfig) -> str:
+        with start_run(config) as run:
+            for name in ladder(config):
+                toy_stage(run.id, name)
+        return run.id
+
+    return toy_pipeline
+
+
+def _table(desk: Desk, name: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (desk.out / name).parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"x": [1, 2, 3]}), desk.out / name)
+
+
+def failing(error: Exception, tries: list[int]) -> StageTask:
+    """A stage that always fails with an error; its tries are counted."""
+
+    def fails(desk: Desk) -> Summary:
+        tries.append(len(tries))
+        (desk.out / "half").write_text("x")
+        raise error
+
+    return stage_task(fails)
+
+
+@flow(name="toy-failing")
+def toy_failing(task: StageTask) -> None:
+    with start_run(CONFIG, stages=["synthesize"]) as run:
+        perform(task, run, "synthesize")
+
+
+@stage_task
+def sleep_long(desk: Desk) -> Summary:
+    """Writes a checkpoint and sleeps, until it is stopped; a second try finds the checkpoint."""
+    checkpoint, closed = desk.work / "checkpoint", desk.work / "closed"
+    if checkpoint.exists():
+        (desk.out / "resumed").write_text(checkpoint.read_text())
+        return {"resumed": True}
+    checkpoint.write_text("step 5")
+    try:
+        for second in range(120):
+            desk.observer.progress(second, 120, "sleeping")
+            time.sleep(1)
+    finally:
+        closed.write_text(str(os.getpid()))  # stands for the actors that a stage ends
+    return {"resumed": False}
+
+
+@flow(name="slow-stage", on_cancellation=[mark_cancelled], on_crashed=[mark_crashed])
+def slow_stage(from_run: str) -> None:
+    with continue_run(from_run, "synthesize") as run:
+        perform(sleep_long, run, "synthesize")
+
+
+@flow(name="slow", on_cancellation=[mark_cancelled], on_crashed=[mark_crashed])
+def slow() -> str:
+    """A pipeline whose first stage takes too long."""
+    with start_run(CONFIG, stages=["synthesize"]) as run:
+        slow_stage(run.id)
+    return run.id
+
+
+__all__ = ["CONFIG", "InfrastructureError", "UserError"]

@@ -1,0 +1,25 @@
+"""The list of metric names."""
+
+import ast
+from pathlib import Path
+
+from journeyman.metrics import METRICS, known
+
+LIBRARY = Path(__file__).resolve().parents[2] / "journeyman"
+AREAS = {name.split("/")[0] for name in METRICS}
+
+
+def test_every_metric_that_the_library_writes_is_in_the_list() -> None:
+    written = {
+        (str(path.relative_to(LIBRARY)), node.value)
+        for path in LIBRARY.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if node.value.count("/") == 1 and node.value.split("/")[0] in AREAS and node.value.split("/")[1].isidentifier()
+    }
+    assert {found for found in written if not known(found[1])} == set()
+
+
+def test_a_listed_name_may_have_a_part_behind_it() -> None:
+    assert known("rollout/accuracy") and known("rollout/accuracy/tables")
+    assert not known("rollout") and not known("rollout/accuracyy") and not known("rollout/accuracy/a/b")
