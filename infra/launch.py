@@ -1,5 +1,6 @@
 """A run from the terminal: starts what it needs, shows how far it is, and leaves nothing behind if it is killed."""
 
+import atexit
 import os
 import sys
 import traceback
@@ -58,6 +59,7 @@ def _show(home: Path, start: Callable[[], str]) -> str:
             raise RunFailed(f"the run failed: {_first_line(error)}", _place(home, log, display.run)) from error
         finally:
             _settle(home, log, display.run)
+            atexit.register(_hush)
 
 
 @contextmanager
@@ -91,6 +93,12 @@ def _settle(home: Path, log: Path, run: str | None) -> None:
         log.unlink()  # nothing began that it could tell of
     else:
         log.replace(_place(home, log, run))
+
+
+def _hush() -> None:
+    """Close standard error for good: DuckDB's binding lists its own leaks there when the interpreter goes."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _external(name: str) -> bool:

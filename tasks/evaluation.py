@@ -18,7 +18,8 @@ def evaluate_policies(desk: Desk) -> Summary:
     """Every policy of the ladder on the same held-out problems."""
     from journeyman.evaluation.stage import evaluate
 
-    made = {name: artifact for name, artifact in desk.inputs.items() if name != "problems"}
+    data = {role: desk.inputs[role] for role in ("problems", "curated")}
+    made = {name: artifact for name, artifact in desk.inputs.items() if name not in data}
     policies: dict[str, Path] = {"base": desk.inputs["sft"].path / "base"}
     policies |= {name: artifact.path / "policy" for name, artifact in made.items()}
     seconds = {"base": 0.0, **{name: artifact.manifest.seconds for name, artifact in made.items()}}
@@ -31,6 +32,7 @@ def evaluate_policies(desk: Desk) -> Summary:
             workers=workers,
             observer=desk.observer,
             seconds=seconds,
+            counts={artifact.manifest.recipe.stage: artifact.manifest.summary for artifact in data.values()},
         )
 
 

@@ -134,7 +134,7 @@ def _evaluate(config: PipelineConfig, policies: Sequence[str]) -> Plan:
         stage="evaluate",
         modules=["journeyman.evaluation.stage", *WORKERS],
         config={"name": config.name, "evaluate": _plain(config.evaluate), "compute": _numerics(config)},
-        inputs={"problems": "synthesize", **{policy: policy for policy in policies}},
+        inputs={"problems": "synthesize", "curated": "curate", **{policy: policy for policy in policies}},
         tables={"problems": "problems/heldout.parquet"},
     )
 

@@ -58,8 +58,12 @@ class Connection:
             with _termination_handler_kept():
                 ray.init(address=address, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            verb = "start a local Ray cluster" if address == "local" else f"join the Ray cluster at {address}"
-            raise InfrastructureError(f"cannot {verb}: {error}") from error
+            if address == "local":
+                raise InfrastructureError(f"cannot start a local Ray cluster: {error}") from error
+            raise InfrastructureError(
+                f"cannot join the Ray cluster at {address}: {error}\n  remedy: where it asks for a token, set "
+                "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, and see that both sides have the same Ray and Python"
+            ) from error
         if address == "local" and sys.platform == "linux":
             self._guard = _start_guard()
 
@@ -118,18 +122,16 @@ def _termination_handler_kept() -> Iterator[None]:
         return
     owner = signal.getsignal(signal.SIGTERM)
     owned = owner not in (None, signal.SIG_DFL)
-    came = False
     try:
         yield
     except SystemExit:
-        came = owned  # the signal came meanwhile, and was the owner's
-        if not came:
-            raise
+        if owned:  # the signal came meanwhile, and was the owner's
+            signal.signal(signal.SIGTERM, owner)
+            signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         # Set anew in any case: beneath Python, Ray has put a handler in front that prints a stack.
         signal.signal(signal.SIGTERM, owner if owned else signal.getsignal(signal.SIGTERM))
-    if came:
-        signal.raise_signal(signal.SIGTERM)
 
 
 class _Probe:

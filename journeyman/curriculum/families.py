@@ -68,7 +68,8 @@ class Weakest:
                 self._pass_rates[family] = MEMORY * rate + (1 - MEMORY) * sum(verdicts) / len(verdicts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"pass_rates": dict(self._pass_rates), "pools": {f: pool.state_dict() for f, pool in self._pools.items()}}
+        pools = {family: pool.state_dict() for family, pool in self._pools.items()}
+        return {"pass_rates": dict(self._pass_rates), "pools": pools}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         _check_keys(state, {"pass_rates", "pools"})

@@ -2,8 +2,9 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
-from journeyman.environments.base import Course, Step, same_answer
+from journeyman.environments.base import Course, Step, same_answer, validate
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool
 from journeyman.tools.calculator import Calculator, calculate
@@ -23,7 +24,16 @@ class Arithmetic:
     """One operation on two numbers of two or three digits."""
 
     name = "arithmetic"
-    phrases = ("What is ", "the sum of ", "the difference of ", "the product of ", " plus ", " minus ", " times ", " and ")
+    phrases: tuple[str, ...] = (
+        "What is ",
+        "the sum of ",
+        "the difference of ",
+        "the product of ",
+        " plus ",
+        " minus ",
+        " times ",
+        " and ",
+    )
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {"calculator": Calculator()}
@@ -57,9 +67,10 @@ class Arithmetic:
 
     def _step(self, problem: Problem, operator: str) -> Step:
         expression = f"{problem.data['a']}{operator}{problem.data['b']}"
-        return Step(
-            thought=THOUGHTS[operator], call=ToolCall(name="calculator", arguments={"expression": expression})
-        )
+        return Step(thought=THOUGHTS[operator], call=ToolCall(name="calculator", arguments={"expression": expression}))
 
     def verify(self, problem: Problem, answer: str) -> bool:
         return same_answer(problem.answer, answer)
+
+    def validate(self) -> None:
+        validate(self, islice(self.generate(random.Random(0)), 60))

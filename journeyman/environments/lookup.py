@@ -6,8 +6,9 @@ The typical mistakes: stopping after the first hop, and looking up the wrong thi
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 
-from journeyman.environments.base import Course, Step, same_answer
+from journeyman.environments.base import Course, Step, same_answer, validate
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool
 from journeyman.tools.search import Search
@@ -27,14 +28,17 @@ VALUES: Mapping[str, Sequence[str]] = {
 }
 PERSON_RELATIONS = ("city", "pet", "job", "sport")
 CITY_RELATIONS = ("mayor", "river")
-TWO_HOPS = (*(("city", relation) for relation in CITY_RELATIONS), *(("mayor", relation) for relation in PERSON_RELATIONS))
+TWO_HOPS = (
+    *(("city", relation) for relation in CITY_RELATIONS),
+    *(("mayor", relation) for relation in PERSON_RELATIONS),
+)
 
 
 class Lookup:
     """Questions about people and the cities they live in, answered with a search tool."""
 
     name = "lookup"
-    phrases = ("What is the ", "Tell me the ", " of the ", " of ", "The ", " is ")
+    phrases: tuple[str, ...] = ("What is the ", "Tell me the ", " of the ", " of ", "The ", " is ")
 
     @cached_property
     def _facts(self) -> dict[tuple[str, str], str]:
@@ -94,11 +98,12 @@ class Lookup:
         steps = []
         for relation in hops:
             query = f"{relation} of {entity}"
-            steps.append(
-                Step(thought=relation, call=ToolCall(name="search", arguments={"query": query}))
-            )
+            steps.append(Step(thought=relation, call=ToolCall(name="search", arguments={"query": query})))
             entity = self._facts[entity, relation]
         return Course(steps=tuple(steps), answer=entity, mistake=mistake)
 
     def verify(self, problem: Problem, answer: str) -> bool:
         return same_answer(problem.answer, answer)
+
+    def validate(self) -> None:
+        validate(self, islice(self.generate(random.Random(0)), 60))

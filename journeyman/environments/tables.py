@@ -3,9 +3,10 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from journeyman.environments.base import Course, Step, same_answer
+from journeyman.environments.base import Course, Step, same_answer, validate
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool
 from journeyman.tools.sql import Sql
@@ -27,7 +28,7 @@ class Tables:
     """Aggregates over one table `stock` of shops, items, colours and four numbers."""
 
     name = "tables"
-    phrases = (
+    phrases: tuple[str, ...] = (
         *("What is the ", "Give me the ", " where ", " is ", " and "),
         *("select ", ") from stock where ", "='", "' and "),
     )
@@ -67,7 +68,10 @@ class Tables:
         values = [row[column] for row in self._rows if all(row[k] == v for k, v in filters.items())]
         if not values:
             return None
-        where = " ".join(f"where {name} is {value}" if i == 0 else f"and {name} is {value}" for i, (name, value) in enumerate(filters.items()))
+        where = " ".join(
+            f"where {name} is {value}" if i == 0 else f"and {name} is {value}"
+            for i, (name, value) in enumerate(filters.items())
+        )
         question = wording.format(word=WORDS[aggregate], column=column, where=where)
         return Problem(
             id=problem_id(self.name, question),
@@ -99,3 +103,6 @@ class Tables:
 
     def verify(self, problem: Problem, answer: str) -> bool:
         return same_answer(problem.answer, answer)
+
+    def validate(self) -> None:
+        validate(self, islice(self.generate(random.Random(0)), 60))

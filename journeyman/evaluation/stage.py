@@ -24,6 +24,7 @@ def evaluate(
     workers: Workers,
     observer: Observer,
     seconds: Mapping[str, float],
+    counts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `out/report.{json,md,html}` and `out/trajectories.parquet`; returns the report.
 
@@ -31,6 +32,7 @@ def evaluate(
         policies: name to model folder, in the order of the ladder.
         problems: the synthesize artifact, whose held-out split is asked.
         seconds: how long each policy's stage took.
+        counts: what the stages before counted, for the report.
     """
     heldout = read_problems(problems / "problems" / "heldout.parquet")
     sampled: dict[str, list[Trajectory]] = {}
@@ -44,7 +46,7 @@ def evaluate(
         observer.progress(number + 1, len(policies), name)
     kept = [t for made in (*sampled.values(), *greedy.values()) for t in made]
     write_trajectories(kept, out / "trajectories.parquet")
-    return write_report(config, sampled=sampled, greedy=greedy, seconds=seconds, out=out)
+    return write_report(config, sampled=sampled, greedy=greedy, seconds=seconds, out=out, counts=counts)
 
 
 def attempts(

@@ -32,7 +32,8 @@ class Search(FunctionTool):
         known = [word for word in words if word in self._index.vocab_dict]
         if not known:
             return "nothing found"
-        found, scores = self._index.retrieve([known], k=self._results, show_progress=False, n_threads=0)
+        count = min(self._results, len(self._documents))
+        found, scores = self._index.retrieve([known], k=count, show_progress=False, n_threads=0)
         best = [self._documents[i] for i, score in zip(found[0], scores[0], strict=True) if score > 0]
         return "\n".join(best) or "nothing found"
 

@@ -21,12 +21,13 @@ SECONDS = 2.0
 CONFIG = {"threads": 1, "memory_limit": "256MB", "temp_directory": ""}
 """Without a folder to spill to, a query that needs more memory fails."""
 _SWELLING = re.compile(
-    r"\b(array_resize|bitstring|format|generate_series|list_resize|lpad|printf|range|repeat|rpad)\b\"?\s*\(", re.IGNORECASE
+    r"\b(array_resize|bitstring|format|generate_series|list_resize|lpad|printf|range|repeat|rpad)\b\"?\s*\(",
+    re.IGNORECASE,
 )
 """Functions that make gigabytes of a few characters, past DuckDB's memory limit and deaf to its interrupt."""
 PATIENCE = 0.2
-"""How long a query may hold up the event loop. Beyond it starts again in a thread: short ones, which are nearly all, stay
-in the loop, where the order of events, and so a seeded rollout, is the same each time."""
+"""How long a query may hold up the event loop; then it starts again in a thread. Short ones, nearly all, stay in
+the loop, where the order of events, and so a seeded rollout, is the same each time."""
 
 
 class _TooLongError(ToolError):
@@ -92,7 +93,7 @@ class Sql(FunctionTool):
         for name, rows in self._tables.items():
             table = pa.Table.from_pylist([dict(row) for row in rows])
             database.register("rows_to_copy", table)
-            database.execute(f'CREATE TABLE "{name}" AS SELECT * FROM rows_to_copy')  # noqa: S608 (our own name)
+            database.execute(f'CREATE TABLE "{name}" AS SELECT * FROM rows_to_copy')
             database.unregister("rows_to_copy")
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")

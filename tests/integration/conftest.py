@@ -40,6 +40,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             wait_until_healthy(f"{url}/health", server, home / "server.log")
             with _settings_of(settings):
                 yield url
+                _send_what_waits()
         finally:
             stop(server)
 
@@ -82,9 +83,13 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def _settings_of(settings: dict[str, str]):
-    """Prefect reads its environment when it is imported, which may have been long ago."""
+    """Prefect reads its environment when it is imported, which may have been long ago.
+
+    Heartbeats are off: the end of each flow waits up to a second for theirs.
+    """
     from prefect.settings import (
         PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_HOME,
         PREFECT_LOCAL_STORAGE_PATH,
         PREFECT_LOGGING_LEVEL,
@@ -92,4 +97,14 @@ def _settings_of(settings: dict[str, str]):
     )
 
     names = (PREFECT_HOME, PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, PREFECT_LOGGING_LEVEL)
-    return temporary_settings({setting: settings[setting.name] for setting in names})
+    own = {setting: settings[setting.name] for setting in names}
+    return temporary_settings({**own, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+
+
+def _send_what_waits() -> None:
+    """Prefect's threads try for a minute to send what is left to a server that is gone."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(at_exit=False)
+    EventsWorker.drain_all(at_exit=False)

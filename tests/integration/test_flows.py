@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.filters import FlowRunFilterParentFlowRunId as Parent
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from flows.curate import curate
 from flows.rl import rl
@@ -24,8 +26,8 @@ from journeyman.artifacts import ArtifactStore
 from journeyman.config import CurateConfig, PipelineConfig, RlConfig
 from journeyman.errors import ArtifactError, ConfigError, DataError, InfrastructureError, UserError
 from journeyman.runs import RunRecord, RunStore, Status
-from tasks.recipes import ladder
-from tests.integration.toy_flows import CONFIG, failing, toy_failing, toy_ladder
+from tasks.recipes import ladder, plan
+from tests.integration.toy_flows import CONFIG, failing, slow, toy_failing, toy_ladder
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,15 +39,14 @@ def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def task_states(client: SyncPrefectClient, record: RunRecord, *, settled: bool = True) -> dict[str, str]:
+def task_states(client: SyncPrefectClient, record: RunRecord) -> dict[str, str]:
     """Name to state of the task runs in a run's subflows; waits for the server, which hears of states by and by."""
     deadline = time.monotonic() + 30
-    parent = FlowRunFilter(parent_flow_run_id=Parent(any_=[UUID(record.flow_run_id)]))
     while True:
-        runs = client.read_task_runs(flow_run_filter=parent)
+        runs = client.read_task_runs(flow_run_filter=children_of(record))
         states = {run.name: run.state_name or "" for run in runs}
         done = states and all(state not in ("Pending", "Running") for state in states.values())
-        if done or not settled or time.monotonic() > deadline:
+        if done or time.monotonic() > deadline:
             return states
         time.sleep(0.2)
 
@@ -55,48 +56,97 @@ def with_rl(config: PipelineConfig, name: str, **changes: Any) -> PipelineConfig
     return config.model_copy(update={"rl": blocks})
 
 
+def keys_of(config: PipelineConfig) -> dict[str, str]:
+    """Stage to key, where each stage is made from what the stages before it make."""
+    keys: dict[str, str] = {}
+    for stage in ladder(config):
+        keys[stage] = plan(config, stage, list(keys)).recipe(config, keys).key
+    return keys
+
+
+def changed_keys(config: PipelineConfig) -> list[str]:
+    before, after = keys_of(CONFIG), keys_of(config)
+    return [stage for stage in after if after[stage] != before[stage]]
+
+
+def children_of(record: RunRecord) -> FlowRunFilter:
+    return FlowRunFilter(parent_flow_run_id=Parent(any_=[UUID(record.flow_run_id)]))
+
+
+def keys(record: RunRecord) -> dict[str, str]:
+    return {name: stage.key for name, stage in record.stages.items()}
+
+
 def statuses(record: RunRecord) -> dict[str, Status]:
     return {name: stage.status for name, stage in record.stages.items()}
 
 
-def test_a_second_run_is_cached_throughout(journeyman_home: Path, client: SyncPrefectClient) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """A home folder with one run of the toy pipeline in it."""
+
+    home: Path
+    first: RunRecord
+    made: list[str]
+    """The stages whose bodies ran; empty after the first run."""
+    pipeline: Callable[[PipelineConfig], str]
+
+    def run(self, config: PipelineConfig = CONFIG) -> RunRecord:
+        self.made.clear()
+        return RunStore(self.home).load(self.pipeline(config))
+
+
+@pytest.fixture(scope="module")
+def first_ladder(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Ladder:
     made: list[str] = []
-    pipeline, runs = toy_ladder(made), RunStore(journeyman_home)
-    first = runs.load(pipeline(CONFIG))
+    pipeline, folder = toy_ladder(made), tmp_path_factory.mktemp("ladder") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOURNEYMAN_HOME", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        first = RunStore(folder).load(pipeline(CONFIG))
     assert made == ladder(CONFIG)
+    return Ladder(home=folder, first=first, made=made, pipeline=pipeline)
+
+
+@pytest.fixture
+def toy(first_ladder: Ladder, journeyman_home: Path) -> Ladder:
+    """A copy, for the test to change."""
+    shutil.copytree(first_ladder.home, journeyman_home)
+    return replace(first_ladder, home=journeyman_home)
+
+
+def test_the_record_of_a_run(toy: Ladder, client: SyncPrefectClient) -> None:
+    first = toy.first
+    assert (first.status, first.pipeline, first.from_run) == (Status.COMPLETED, "toy", "")
+    assert list(first.stages) == ladder(CONFIG)
     assert set(statuses(first).values()) == {Status.COMPLETED}
-    second = runs.load(pipeline(CONFIG))
-    assert made == ladder(CONFIG), "nothing is made twice"
-    assert set(statuses(second).values()) == {Status.CACHED}
-    assert {name: stage.key for name, stage in first.stages.items()} == {
-        name: stage.key for name, stage in second.stages.items()
-    }
+    assert first.pipeline_config() == CONFIG
+    assert first.prefect_url.endswith(f"/v2/runs/flow-run/{first.flow_run_id}")
+    assert client.read_flow_run(UUID(first.flow_run_id)).name == first.id
     assert set(task_states(client, first).values()) == {"Completed"}
+
+
+def test_a_second_run_is_cached_throughout(toy: Ladder, client: SyncPrefectClient) -> None:
+    second = toy.run()
+    assert toy.made == []
+    assert set(statuses(second).values()) == {Status.CACHED}
+    assert keys(second) == keys(toy.first)
     assert set(task_states(client, second).values()) == {"Cached"}
-    assert client.read_flow_run(UUID(second.flow_run_id)).name == second.id
 
 
-def test_the_page_has_tables_links_and_progress(journeyman_home: Path, client: SyncPrefectClient) -> None:
-    record = RunStore(journeyman_home).load(toy_ladder([])(CONFIG))
-    children = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(parent_flow_run_id=Parent(any_=[UUID(record.flow_run_id)]))
-    )
-    assert len(children) == len(ladder(CONFIG))
-    found = client.read_artifacts(
-        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id for run in children]))
-    )
-    by_key = {artifact.key: artifact for artifact in found}
+def test_the_page_has_tables_and_progress(toy: Ladder, client: SyncPrefectClient) -> None:
+    children = client.read_flow_runs(flow_run_filter=children_of(toy.first))
+    assert sorted(run.name for run in children) == sorted(f"{name} of {toy.first.id}" for name in ladder(CONFIG))
+    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id for run in children]))
+    by_key = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=own)}
     bar = by_key["rl-accuracy-progress"]
     assert (bar.type, bar.data) == ("progress", 50.0)
     rows = {row["what"]: row["value"] for row in json.loads(str(by_key["rl-accuracy-summary"].data))}
-    assert rows["loss"] == 0.25
-    assert rows["counts.rows"] == 1
-    assert record.prefect_url.endswith(f"/v2/runs/flow-run/{record.flow_run_id}")
+    assert (rows["status"], rows["loss"], rows["counts.rows"]) == ("completed", 0.25, 1)
 
 
-def test_the_progress_file_ends_with_every_stage_done(journeyman_home: Path) -> None:
-    run = toy_ladder([])(CONFIG)
-    progress = json.loads((RunStore(journeyman_home).folder(run) / "progress.json").read_text())
+def test_the_progress_file_ends_with_every_stage_done(toy: Ladder) -> None:
+    progress = json.loads((RunStore(toy.home).folder(toy.first.id) / "progress.json").read_text())
     assert (progress["pipeline"], progress["status"], progress["pid"]) == ("toy", "completed", os.getpid())
     assert [stage["name"] for stage in progress["stages"]] == ladder(CONFIG)
     for stage in progress["stages"]:
@@ -105,68 +155,39 @@ def test_the_progress_file_ends_with_every_stage_done(journeyman_home: Path) -> 
         assert stage["seconds"] >= 0
 
 
-def test_a_deleted_artifact_is_made_again_though_prefect_has_it_cached(journeyman_home: Path) -> None:
-    made: list[str] = []
-    pipeline, runs = toy_ladder(made), RunStore(journeyman_home)
-    first = runs.load(pipeline(CONFIG))
-    made.clear()
-    shutil.rmtree(ArtifactStore(journeyman_home).path("sft", first.stages["sft"].key))
-    second = runs.load(pipeline(CONFIG))
-    assert made == ["sft"]
+def test_what_was_deleted_or_altered_is_made_again_though_prefect_has_it_cached(toy: Ladder) -> None:
+    store = ArtifactStore(toy.home)
+    shutil.rmtree(store.path("sft", toy.first.stages["sft"].key))
+    altered = store.path("curate", toy.first.stages["curate"].key) / "data.txt"
+    right = altered.read_text()
+    altered.write_text(right[:-1])
+    second = toy.run()
+    assert toy.made == ["curate", "sft"]
+    assert altered.read_text() == right
     assert statuses(second)["sft"] == Status.COMPLETED
     assert statuses(second)["rl-accuracy"] == Status.CACHED, "the same sft again has the same key"
 
 
-def test_an_altered_artifact_is_made_again(journeyman_home: Path) -> None:
-    made: list[str] = []
-    pipeline, runs = toy_ladder(made), RunStore(journeyman_home)
-    first = runs.load(pipeline(CONFIG))
-    made.clear()
-    path = ArtifactStore(journeyman_home).path("curate", first.stages["curate"].key) / "data.txt"
-    right = path.read_text()
-    path.write_text(right[:-1])
-    pipeline(CONFIG)
-    assert made == ["curate"]
-    assert path.read_text() == right
-
-
-def test_an_artifact_is_reused_though_prefect_forgot_it(
-    journeyman_home: Path, client: SyncPrefectClient, tmp_path: Path
-) -> None:
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-
-    made: list[str] = []
-    pipeline, runs = toy_ladder(made), RunStore(journeyman_home)
-    pipeline(CONFIG)
-    made.clear()
+def test_an_artifact_is_reused_though_prefect_forgot_it(toy: Ladder, client: SyncPrefectClient, tmp_path: Path) -> None:
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: str(tmp_path / "other")}):
-        second = runs.load(pipeline(CONFIG))
-    assert made == []
+        second = toy.run()
+    assert toy.made == []
     assert set(statuses(second).values()) == {Status.CACHED}
     assert set(task_states(client, second).values()) == {"Completed"}
 
 
-def test_a_changed_rl_option_reruns_from_there_on(journeyman_home: Path) -> None:
-    made: list[str] = []
-    pipeline = toy_ladder(made)
-    pipeline(CONFIG)
-    made.clear()
-    pipeline(with_rl(CONFIG, "efficiency", steps=3))
-    assert made == ["rl-efficiency", "evaluate"]
-    made.clear()
-    pipeline(with_rl(CONFIG, "accuracy", steps=3))
-    assert made == ["rl-accuracy", "rl-efficiency", "evaluate"]
+def test_a_changed_rl_option_reruns_from_there_on(toy: Ladder) -> None:
+    toy.run(with_rl(CONFIG, "efficiency", steps=3))
+    assert toy.made == ["rl-efficiency", "evaluate"]
 
 
-def test_where_it_runs_is_no_reason_to_rerun_but_another_seed_is(journeyman_home: Path) -> None:
-    made: list[str] = []
-    pipeline = toy_ladder(made)
-    pipeline(CONFIG)
-    made.clear()
-    pipeline(CONFIG.model_copy(update={"compute": CONFIG.compute.model_copy(update={"samplers": 4})}))
-    assert made == []
-    pipeline(CONFIG.model_copy(update={"seed": 1}))
-    assert made == ladder(CONFIG)
+def test_changes_change_the_keys_that_they_should() -> None:
+    assert changed_keys(with_rl(CONFIG, "accuracy", steps=3)) == ["rl-accuracy", "rl-efficiency", "evaluate"]
+    assert changed_keys(CONFIG.model_copy(update={"curate": CurateConfig(rules=["format"])})) == ladder(CONFIG)[1:]
+    assert changed_keys(CONFIG.model_copy(update={"seed": 1})) == ladder(CONFIG)
+    assert changed_keys(CONFIG.model_copy(update={"description": "the same in other words"})) == []
+    compute = CONFIG.compute.model_copy(update={"samplers": 4, "threads": 2, "address": "head:6379"})
+    assert changed_keys(CONFIG.model_copy(update={"compute": compute})) == [], "where it runs is no reason"
 
 
 def test_a_user_error_reaches_the_caller_and_is_not_retried(journeyman_home: Path) -> None:
@@ -258,8 +279,6 @@ SLOW = "from tests.integration.toy_flows import slow; slow()"
 def test_a_killed_run_is_marked_and_the_next_one_goes_on_from_its_checkpoint(
     journeyman_home: Path, client: SyncPrefectClient
 ) -> None:
-    from tests.integration.toy_flows import slow
-
     process = start(SLOW)
     wait_for(journeyman_home, "work/*/checkpoint", process=process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -275,8 +294,8 @@ def test_a_killed_run_is_marked_and_the_next_one_goes_on_from_its_checkpoint(
     assert (artifact.path / "resumed").read_text() == "step 5"
     assert list((journeyman_home / "work").iterdir()) == [], "checkpoints go when the artifact is there"
     own = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(crashed.flow_run_id)]))
-    children = FlowRunFilter(parent_flow_run_id=Parent(any_=[UUID(crashed.flow_run_id)]))
-    flows = [*client.read_flow_runs(flow_run_filter=own), *client.read_flow_runs(flow_run_filter=children)]
+    children = client.read_flow_runs(flow_run_filter=children_of(crashed))
+    flows = [*client.read_flow_runs(flow_run_filter=own), *children]
     assert [run.state_name for run in flows] == ["Crashed", "Crashed"]
     assert set(task_states(client, crashed).values()) == {"Crashed"}
 

@@ -94,8 +94,8 @@ def sleep_long(desk: Desk) -> Summary:
         return {"resumed": True}
     checkpoint.write_text("step 5")
     try:
-        for second in range(120):
-            desk.observer.progress(second, 120, "sleeping")
+        for second in range(20):
+            desk.observer.progress(second, 20, "sleeping")
             time.sleep(1)
     finally:
         closed.write_text(str(os.getpid()))  # stands for the actors that a stage ends

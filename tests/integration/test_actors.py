@@ -1,0 +1,323 @@
+"""Real Ray actors: what they return, what becomes of lost ones, and that nothing of them is left over."""
+
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+from ray import cloudpickle
+
+from journeyman.actors import InlineWorkers, RayWorkers
+from journeyman.actors.pool import RayPool
+from journeyman.actors.remote import DeferredStart, RemoteActor
+from journeyman.config import ComputeConfig, OptimizerConfig, ScratchModel, VllmSampler
+from journeyman.environments import environment
+from journeyman.errors import ConfigError, InfrastructureError, WeightSyncError
+from journeyman.problem import Problem
+from journeyman.rollout.job import RolloutJob
+from journeyman.training.handle import LearnerSpec, Row
+from journeyman.training.model import make_base
+from journeyman.training.sft import OBJECTIVE
+from journeyman.training.sync import sync_weights
+from journeyman.training.workers import Workers
+
+pytestmark = pytest.mark.integration
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors can't import a test module
+
+MAX_LENGTH = 256
+ENDS_WITHIN_S = 20.0
+HEAD = """
+    import ray, sys
+    ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=100 * 2**20,
+             _system_config={"prestart_worker_first_driver": False})
+    print("READY", ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+STAGE = """
+    import asyncio, os, signal, sys
+    from journeyman.actors import RayWorkers
+    from journeyman.actors.pool import RayPool
+    from journeyman.actors.remote import DeferredStart, RemoteActor
+    from journeyman.config import ComputeConfig
+
+    class Cancelled(Exception):
+        pass
+
+    def cancel(number, frame):
+        raise Cancelled
+
+    class Sleeper:
+        async def rollout(self, jobs):
+            await asyncio.sleep(600)
+
+        async def pid(self):
+            return os.getpid()
+
+    class SleeperActor(DeferredStart, Sleeper):
+        pass
+
+    owned = sys.argv[2] == "owned"
+    if owned:
+        signal.signal(signal.SIGTERM, cancel)
+    try:
+        with RayWorkers(ComputeConfig(address=sys.argv[1] or None), max_length=64, run="test") as workers:
+            assert not owned or signal.getsignal(signal.SIGTERM) is cancel
+            pool = RayPool(lambda: RemoteActor(SleeperActor, (), name="sleeper", options={"num_cpus": 1}), 2)
+            print("READY", *(actor.call("pid") for actor in pool._actors), flush=True)
+            pool.rollout(list(range(8)))
+    except Cancelled:
+        print("CANCELLED", flush=True)
+"""
+
+
+def start(program: str, *arguments: str, token: str = "") -> tuple[subprocess.Popen, str]:
+    """Run a program until it says READY; the process and what it said with that."""
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {}
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | secret,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("READY"):
+            return process, line.removeprefix("READY").strip()
+    raise RuntimeError(f"ended with {process.wait()} before it was ready")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local() -> Iterator[None]:
+    """One local cluster for all tests in this process: those that come after find it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with RayWorkers(ComputeConfig(samplers=2), max_length=MAX_LENGTH, run="test"):
+            yield
+
+
+@pytest.fixture
+def workers() -> Iterator[RayWorkers]:
+    with RayWorkers(ComputeConfig(samplers=2), max_length=MAX_LENGTH, run="test") as workers:
+        yield workers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the stand-in returns in place of a trajectory."""
+
+    seed: int
+    pid: int
+    version: int
+
+
+class StandIn:
+    """A rollout worker without a model. A job of seed 5 kills it as often as the file `lives` has letters."""
+
+    def __init__(self, lives: Path, error: Exception | None = None) -> None:
+        if error is not None:
+            raise error
+        self._lives, self._version = lives, 0
+
+    async def rollout(self, jobs: list[RolloutJob]) -> list[Answer]:
+        if any(job.seed == 5 for job in jobs) and (left := self._lives.read_text()):
+            self._lives.write_text(left[1:])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Answer(job.seed, os.getpid(), self._version) for job in jobs]
+
+    async def load_weights(self, weights: dict, version: int) -> None:
+        self._version = version
+
+    async def score(self, rows: list[list[int]]) -> list[list[float]]:
+        raise WeightSyncError(f"scored {len(rows)}")
+
+
+class StandInActor(DeferredStart, StandIn):
+    """The stand-in as a Ray actor."""
+
+
+def stand_ins(lives: Path, count: int = 2) -> RayPool:
+    return RayPool(lambda: RemoteActor(StandInActor, (lives,), name="stand-in", options={"num_cpus": 1}), count)
+
+
+def problems(count: int) -> list[Problem]:
+    stream = environment("arithmetic").generate(random.Random(0))
+    return [replace(next(stream), tools=("calculator",)) for _ in range(count)]
+
+
+def jobs(count: int) -> list[RolloutJob]:
+    return [RolloutJob(problem=problem, seed=seed, max_new_tokens=16) for seed, problem in enumerate(problems(count))]
+
+
+def test_trajectories_come_in_order_from_all_workers(tmp_path: Path) -> None:
+    (tmp_path / "lives").write_text("")
+    pool = stand_ins(tmp_path / "lives")
+    answers = pool.rollout(jobs(21))
+    assert [answer.seed for answer in answers] == list(range(21))
+    assert len({answer.pid for answer in answers}) == 2
+    assert pool.rollout([]) == []
+    pool.kill()
+
+
+def test_a_lost_worker_is_replaced_and_has_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "lives").write_text("xx")
+    pool = stand_ins(tmp_path / "lives")
+    pool.load_weights({}, 7)
+    before = {actor.call("rollout", jobs(1))[0].pid for actor in pool._actors}
+    answers = pool.rollout(jobs(12))
+    assert [answer.seed for answer in answers] == list(range(12))
+    assert {answer.version for answer in answers} == {7}
+    assert {answer.pid for answer in answers} - before, "somebody new did the lost work"
+    pool.kill()
+
+
+def test_work_that_kills_every_worker_ends_in_an_error(tmp_path: Path) -> None:
+    (tmp_path / "lives").write_text("xxxxx")
+    pool = stand_ins(tmp_path / "lives", count=1)
+    with pytest.raises(InfrastructureError, match="lost 3 times"):
+        pool.rollout(jobs(8))
+    assert len((tmp_path / "lives").read_text()) == 2
+    pool.kill()
+
+
+def test_errors_cross_as_themselves(tmp_path: Path) -> None:
+    bad = ConfigError("it is wrong", place="compute.device", remedy="mend it")
+    actor = RemoteActor(StandInActor, (tmp_path, bad), name="stand-in", options={"num_cpus": 0})
+    with pytest.raises(ConfigError) as caught:
+        actor.call("rollout", [])
+    assert str(caught.value) == str(bad)
+    actor.kill()
+    pool = stand_ins(tmp_path, count=1)
+    with pytest.raises(WeightSyncError, match="scored 2"):
+        pool.score([[1], [2]])
+    pool.kill()
+
+
+def test_more_than_the_cluster_has_is_refused(tmp_path: Path) -> None:
+    with (
+        RayWorkers(ComputeConfig(samplers=1000), max_length=MAX_LENGTH, run="test") as workers,
+        pytest.raises(ConfigError, match="asks for 1000 CPUs, the Ray cluster has"),
+    ):
+        workers.samplers(tmp_path)
+
+
+def test_a_missing_model_or_vllm_environment_is_named(workers: RayWorkers, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no model"):
+        workers.samplers(tmp_path / "nowhere").score([[1, 2]])
+    compute = ComputeConfig(sampler=VllmSampler(python=str(tmp_path / "python")))
+    with (
+        RayWorkers(compute, max_length=MAX_LENGTH, run="test") as workers,
+        pytest.raises(ConfigError, match=r"compute\.sampler\.python = .*no vLLM environment(.|\n)*make vllm"),
+    ):
+        workers.samplers(tmp_path)
+
+
+def test_an_address_where_nothing_is_up_is_refused_at_once() -> None:
+    program = """
+        from journeyman.actors import RayWorkers
+        from journeyman.config import ComputeConfig
+        with RayWorkers(ComputeConfig(address="127.0.0.1:9"), max_length=64, run="test"):
+            pass
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
+    assert "InfrastructureError: there is no Ray cluster at 127.0.0.1:9" in done.stderr
+
+
+def learn_a_little(workers: Workers, model: Path, folder: Path) -> tuple:
+    """What learner and samplers give on the way of two steps; the same with and without Ray."""
+    spec = LearnerSpec(
+        model=model,
+        optimizer=OptimizerConfig(type="adamw", learning_rate=1e-2),
+        total_steps=10,
+        microbatch_tokens=4096,
+        seed=0,
+    )
+    learner, pool = workers.learner(spec), workers.samplers(model)
+    found = pool.rollout(jobs(8))
+    rows = [Row(token_ids=t.token_ids, mask=t.loss_mask) for t in found]
+    learner.step(rows, OBJECTIVE)
+    probe = [row.token_ids for row in rows[:2]]
+    difference = sync_weights(learner, pool, version=1, probe=probe, tolerance=0)
+    assert difference < 1e-4
+    learner.save_checkpoint(folder)
+    loss = learner.step(rows, OBJECTIVE)["loss/total"]
+    learner.load_checkpoint(folder)
+    assert learner.step(rows, OBJECTIVE)["loss/total"] == pytest.approx(loss)
+    after = pool.rollout(jobs(8))
+    assert {t.policy_version for t in after} == {1}
+    assert len(pool.score(probe)) % len(probe) == 0
+    return [t.token_ids for t in found], [t.token_ids for t in after], loss
+
+
+def test_real_actors_do_what_the_plain_classes_do(workers: RayWorkers, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shape = ScratchModel(hidden_size=32, layers=2, head_dim=16, feed_forward=64, max_length=MAX_LENGTH)
+    specs = [tool.spec() for tool in environment("arithmetic").tools().values()]
+    make_base(shape, model, texts=[problem.question for problem in problems(40)], specs=specs, seed=0)
+    with InlineWorkers(ComputeConfig(), max_length=MAX_LENGTH) as inline:
+        found, after, loss = learn_a_little(inline, model, tmp_path / "inline")
+    assert found != after, "the step changed what is sampled"
+    assert learn_a_little(workers, model, tmp_path / "ray") == (found, after, pytest.approx(loss))
+
+
+def test_nothing_of_a_local_cluster_is_left_when_its_process_is_killed() -> None:
+    stage, pids = start(STAGE, "", "owned")
+    family = psutil.Process(stage.pid).children(recursive=True)
+    assert {int(pid) for pid in pids.split()} < {process.pid for process in family}
+    stage.kill()
+    stage.communicate()
+    assert_gone(family)
+
+
+@pytest.mark.parametrize("handler", ["owned", "nobody's"])
+def test_termination_ends_actors_and_local_cluster(handler: str) -> None:
+    stage, _ = start(STAGE, "", handler)
+    family = psutil.Process(stage.pid).children(recursive=True)
+    stage.terminate()
+    said, _ = stage.communicate(timeout=ENDS_WITHIN_S)
+    assert ("CANCELLED" in said) == (handler == "owned")
+    assert stage.returncode == (0 if handler == "owned" else signal.SIGTERM)
+    assert_gone(family)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, str]]:
+    """The address and the token of a cluster that is up."""
+    token = secrets.token_hex(32)
+    head, address = start(HEAD, token=token)
+    yield address, token
+    head.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_actors_on_a_joined_cluster_end_with_their_process(cluster: tuple[str, str], number: signal.Signals) -> None:
+    address, token = cluster
+    stage, pids = start(STAGE, address, "owned", token=token)
+    actors = [psutil.Process(int(pid)) for pid in pids.split()]
+    assert len(actors) == 2 and all(map(alive, actors))
+    stage.send_signal(number)
+    said, _ = stage.communicate(timeout=ENDS_WITHIN_S)
+    assert ("CANCELLED" in said) == (number == signal.SIGTERM)
+    assert_gone(actors)
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    """Each has ended within a while; one that only waits to be collected by its parent counts as ended."""
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while left := [process for process in processes if alive(process)]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

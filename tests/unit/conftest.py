@@ -1,0 +1,16 @@
+"""What the unit tests share."""
+
+import pytest
+from hypothesis import settings
+
+from tests.unit.fakes import World, make_world
+
+# A loaded machine is no failure of a property.
+settings.register_profile("unit", deadline=None)
+settings.load_profile("unit")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A few problems and a tiny untrained model, made once."""
+    return make_world(tmp_path_factory.mktemp("world"))
