@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from journeyman.config import ComputeConfig, TorchSampler
 from journeyman.rollout.sampler import SampleRequest
@@ -35,7 +36,10 @@ class Attempt:
 def workload(options: argparse.Namespace) -> list[Attempt]:
     """Attempts at problems, `options.group` at each; prompts share their first half, as with a system prompt."""
     draw = random.Random(options.seed)
-    ids = lambda count: tuple(draw.randrange(10, options.vocabulary) for _ in range(count))
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(10, options.vocabulary) for _ in range(count))
+
     system, attempts = ids(options.prompt // 2), []
     while len(attempts) < options.requests:
         prompt = system + ids(options.prompt - len(system))
@@ -59,7 +63,7 @@ async def run_engine(engine: TorchEngine, attempts: Sequence[Attempt]) -> None:
 
 
 @torch.inference_mode()
-def run_generate(model: PreTrainedModel, attempts: Sequence[Attempt], batch: int) -> None:
+def run_generate(model: Any, attempts: Sequence[Attempt], batch: int) -> None:
     """Turn by turn in static batches: each goes on until its longest row is done, and starts from the first token."""
     for start in range(0, len(attempts), batch):
         group = attempts[start : start + batch]
@@ -106,7 +110,8 @@ def measure(options: argparse.Namespace, model: Path) -> list[tuple[str, float]]
         compute = ComputeConfig(threads=options.threads, device=options.device, sampler=TorchSampler(slots=slots))
         engines[slots] = TorchEngine(model, compute, options.max_length)
     plain = Qwen3ForCausalLM.from_pretrained(model, attn_implementation="sdpa").eval()
-    plain.to("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+    on_gpu = options.device != "cpu" and torch.cuda.is_available()
+    torch.nn.Module.to(plain, device=torch.device("cuda" if on_gpu else "cpu"))
     best: dict[str, float] = {}
     for _ in range(options.repeat):
         for slots, engine in engines.items():

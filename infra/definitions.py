@@ -7,7 +7,7 @@ import secrets
 import socket
 import sys
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,21 +71,21 @@ class Service:
     """Services that must be healthy before it is started."""
 
 
-def define(home: Path, ports: Ports, running: Mapping[str, str]) -> dict[str, Service]:
-    """All services by name. `running`: addresses of those that are up and keep theirs."""
+def define(home: Path, ports: Ports, names: Iterable[str], running: Mapping[str, str]) -> dict[str, Service]:
+    """The services of these names. `running`: addresses of those that are up and keep theirs."""
     addresses = {
         PREFECT: f"http://{HOST}:{ports.of(PREFECT)}",
         MLFLOW: f"http://{HOST}:{ports.of(MLFLOW)}",
         RAY: f"{HOST}:{ports.of(RAY)}",
         **running,
     }
-    services = [
-        _prefect(home, ports.of(PREFECT), addresses[PREFECT]),
-        _mlflow(home, ports.of(MLFLOW), addresses[MLFLOW]),
-        _ray(home, ports.of(RAY), addresses[RAY]),
-        _worker(addresses[PREFECT], client_environment(home, addresses)),
-    ]
-    return {service.name: service for service in services}
+    builders: dict[str, Callable[[], Service]] = {
+        PREFECT: lambda: _prefect(home, ports.of(PREFECT), addresses[PREFECT]),
+        MLFLOW: lambda: _mlflow(home, ports.of(MLFLOW), addresses[MLFLOW]),
+        RAY: lambda: _ray(home, ports.of(RAY), addresses[RAY]),
+        WORKER: lambda: _worker(addresses[PREFECT], client_environment(home, addresses)),
+    }
+    return {name: builders[name]() for name in names}
 
 
 def client_environment(home: Path, addresses: Mapping[str, str]) -> dict[str, str]:

@@ -81,7 +81,7 @@ class Services:
             for name in missing:
                 _require_free(name, ports)
             addresses = {name: record.address for name, record in running.items()}
-            services = define(self._home, ports, addresses)
+            services = define(self._home, ports, names, addresses)
             self._start_all([services[name] for name in missing])
         for name in set(names) & set(running):
             self._await(services[name])

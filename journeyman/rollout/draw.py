@@ -21,7 +21,7 @@ def spread_seed(seed: int) -> int:
 
 
 def uniforms(seeds_B: torch.Tensor, indices_B: torch.Tensor) -> torch.Tensor:
-    """Numbers in [0, 1) from spread seeds and token indices, both int64: splitmix64's output function, 24 bits of it."""
+    """Numbers in [0, 1) from spread seeds and token indices, both int64: 24 bits of splitmix64's output function."""
     value = seeds_B + indices_B * _signed(_GOLDEN)
     value = (value ^ _shift(value, 30)) * _signed(_MIX[0])
     value = (value ^ _shift(value, 27)) * _signed(_MIX[1])

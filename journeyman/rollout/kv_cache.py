@@ -1,7 +1,7 @@
 """The torch sampler's KV cache: one row a slot, and attention over rows of different lengths.
 
-The tokens of a step travel through the model as one sequence without padding. `attend` writes their keys and values into
-the rows and lets each token see its own row. Legend of dimensions: B rows of a step, S rows of the cache, L positions,
+The tokens of a step travel through the model as one sequence without padding. `attend` writes their keys and values
+into the rows and lets each token see its own row. Dimensions: B rows of a step, S rows of the cache, L positions,
 T tokens of the step, Q queries, H heads, K key/value heads, G heads that share a key/value head, D head size.
 """
 
@@ -66,7 +66,7 @@ class StepPlan:
 
 
 class SlotCache:
-    """Keys and values of every layer for a fixed number of rows; its length grows as it is needed, up to `max_length`."""
+    """Keys and values of every layer for a fixed number of rows; grows in length as needed, up to `max_length`."""
 
     def __init__(self, *, rows: int, layers: int, max_length: int, dtype: torch.dtype, device: torch.device) -> None:
         self.rows, self.layers, self.max_length = rows, layers, max_length

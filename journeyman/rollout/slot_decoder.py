@@ -17,12 +17,18 @@ _TOKEN, _POSITION, _INDEX, _LIMIT, _SEED, _STOPS = range(6)
 _STOP_COLUMNS = 4
 """To begin with."""
 
+_SPARE = 2
+"""Slots for each spare row."""
+
 _PREFILL_TOKENS = 8192
 """Most prompt tokens of a step, padding included; a longer prompt comes alone."""
 
 
 class SlotDecoder:
-    """Decodes up to `slots` rows at once. A finished row's keys and values stay until its slot is needed.
+    """Decodes up to `slots` rows at once.
+
+    A finished row's keys and values stay in its slot; when that is needed, they move to one of the spare rows behind
+    the slots, of which there are half as many. So a trajectory that waits for a slow tool finds its own again.
 
     Everything but the constructor is called inside `torch.inference_mode`.
     """
@@ -32,18 +38,27 @@ class SlotDecoder:
         heads, shared = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
         self._forward = step_model(model, max_length)
         self._groups = heads // shared
+        spare = slots // _SPARE
         self._cache = SlotCache(
-            rows=slots, layers=config.num_hidden_layers, max_length=max_length, dtype=model.dtype, device=model.device
+            rows=slots + spare,
+            layers=config.num_hidden_layers,
+            max_length=max_length,
+            dtype=model.dtype,
+            device=model.device,
         )
         self._index = PrefixIndex()
         self._free = dict.fromkeys(range(slots))
         """Slots without a row; the one that has been free for longest comes first."""
+        self._spare = dict.fromkeys(range(slots, slots + spare))
+        """The cache's other rows; the one that was written first comes first."""
         self._rows: dict[int, Row] = {}
         """Active rows by slot, in the order of the batch."""
         self._new: list[Row] = []
         """Admitted rows whose prompt has more than one token to compute."""
         self._pending: set[int] = set()
         """Hashes of blocks that the next step computes."""
+        self.prompt_tokens = 0
+        """Prompt tokens computed so far: those that the cache did not hold."""
         self._time = 0
         self._batch: Batch | None = None
         self._device = model.device
@@ -53,10 +68,10 @@ class SlotDecoder:
         self._logprobs_out = torch.zeros(slots, max_length, device=self._device)
 
     def prepare(self, row: Row) -> bool:
-        """Hash the prompt; True when all of an idle row is the beginning of it."""
+        """Hash the prompt; True when it goes on where a finished row ended."""
         row.hashes = chain(row.request.prompt_ids)
         slot, length = self._index.match(row.request.prompt_ids, row.hashes)
-        return slot in self._free and length == self._index.length(slot)
+        return (slot in self._free or slot in self._spare) and length == self._index.length(slot)
 
     def forget(self) -> None:
         """Drop what was computed with other weights."""
@@ -103,10 +118,13 @@ class SlotDecoder:
         in_place = source in self._free and cached >= self._index.length(source) - 1
         row.slot = source if in_place else next(iter(self._free))
         del self._free[row.slot]
+        if not in_place:
+            self._keep(row.slot, source)
         row.cached, row.start = cached, self._time
         self._cache.reserve(len(prompt))
         if cached and source != row.slot:
             self._cache.copy(source, row.slot, cached)
+        self.prompt_tokens += len(prompt) - cached
         self._index.drop(row.slot)
         self._batch = None
         if cached == len(prompt) - 1:
@@ -116,6 +134,17 @@ class SlotDecoder:
             self._new.append(row)
             self._pending.update(row.hashes[block:])
         return True
+
+    def _keep(self, slot: int, source: int) -> None:
+        """Copy what an idle slot holds to the spare row that was written first, which must not be `source`."""
+        length = self._index.length(slot)
+        spare = next((row for row in self._spare if row != source), None)
+        if not length or spare is None:
+            return
+        self._spare[spare] = self._spare.pop(spare)
+        self._cache.copy(slot, spare, length)
+        self._index.drop(spare)
+        self._index.swap(slot, spare)
 
     def _write_state(self, rows: list[Row]) -> None:
         most = max(len(row.request.stop_ids) for row in rows)

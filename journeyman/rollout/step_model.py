@@ -5,7 +5,7 @@ Llama's layout this module has a forward pass of its own on the same weights: at
 takes longer than the arithmetic.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3ForCausalLM,
 )
+from transformers.activations import ACT2FN
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from journeyman.rollout.kv_cache import StepPlan, attend
@@ -28,6 +29,8 @@ ATTENTION = "journeyman_slots"
 
 _FIXED_ROPES = {"default", "linear", "llama3", "yarn"}
 """Rotary embeddings that depend on the position alone."""
+
+_QKV_BIASES = ("q_proj.bias", "k_proj.bias", "v_proj.bias")
 
 StepModel = Callable[[torch.Tensor, torch.Tensor, StepPlan, torch.Tensor | None], torch.Tensor]
 """(token ids T, positions T, plan, which tokens' logits are wanted: None for all) -> logits."""
@@ -48,9 +51,8 @@ def step_model(model: PreTrainedModel, max_length: int) -> StepModel:
 
 
 def _is_plain(model: PreTrainedModel) -> bool:
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    biased = [name for name, _ in model.named_parameters() if name.endswith(("o_proj.bias", "mlp.gate_proj.bias"))]
-    return model.config.rope_parameters["rope_type"] in _FIXED_ROPES and len(layers) > 0 and not biased
+    biases = [name for name, _ in model.named_parameters() if name.endswith(".bias") and not name.endswith(_QKV_BIASES)]
+    return model.config.rope_parameters["rope_type"] in _FIXED_ROPES and not biases
 
 
 def _attention_function(
@@ -77,7 +79,7 @@ AttentionInterface.register(ATTENTION, _attention_function)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
-    """Weights of one layer. The fused ones share their storage with the model's own, so new weights need no second copy."""
+    """Weights of one layer. The fused ones share their storage with the model's own, so new weights are copied once."""
 
     before_attention: torch.Tensor
     qkv: torch.Tensor
@@ -96,19 +98,18 @@ class LlamaStep:
     """Forward pass of Llama-like models; tested against `transformers` for each family."""
 
     def __init__(self, model: PreTrainedModel, max_length: int) -> None:
-        config, body = model.config, model.get_decoder()
-        self._eps = config.rms_norm_eps
-        self._embedding = body.embed_tokens
-        self._norm, self._head = body.norm.weight, model.get_output_embeddings().weight
-        self._layers = [_fuse(layer) for layer in body.layers]
-        attention = body.layers[0].self_attn
-        self._activation, self._scaling = body.layers[0].mlp.act_fn, attention.scaling
-        self._size = attention.head_dim
+        config = model.config
+        named = dict(model.named_parameters(remove_duplicate=False))
+        self._embedding, self._head = named["model.embed_tokens.weight"], named["lm_head.weight"]
+        self._norm, self._eps = named["model.norm.weight"], config.rms_norm_eps
+        self._layers = [_fuse(named, f"model.layers.{number}.") for number in range(config.num_hidden_layers)]
+        self._activation = ACT2FN[config.hidden_act]
         self._heads = config.num_attention_heads
         self._both = self._heads + config.num_key_value_heads
         """Heads of queries and of keys together."""
         positions = torch.arange(max_length, device=model.device).unsqueeze(0)
-        cosines, sines = body.rotary_emb(self._norm, positions)
+        cosines, sines = model.get_submodule("model.rotary_emb")(self._norm, positions)
+        self._size = cosines.shape[2]
         half = self._size // 2
         self._cosines = cosines[0].unsqueeze(1)
         self._sines = torch.cat((-sines[0, :, :half], sines[0, :, half:]), dim=1).unsqueeze(1)
@@ -116,13 +117,13 @@ class LlamaStep:
     def __call__(
         self, tokens_T: torch.Tensor, positions_T: torch.Tensor, plan: StepPlan, keep: torch.Tensor | None
     ) -> torch.Tensor:
-        hidden = F.embedding(tokens_T, self._embedding.weight)
+        hidden = F.embedding(tokens_T, self._embedding)
         cosines, sines = self._cosines.index_select(0, positions_T), self._sines.index_select(0, positions_T)
         for number, layer in enumerate(self._layers):
             normed = F.rms_norm(hidden, hidden.shape[1:], layer.before_attention, self._eps)
             qkv = F.linear(normed, layer.qkv, layer.qkv_bias).unflatten(1, (-1, self._size))
             queries, keys = self._rotate(qkv, layer, cosines, sines)
-            seen = attend(plan, number, queries, keys, qkv[:, self._both :], self._scaling)
+            seen = attend(plan, number, queries, keys, qkv[:, self._both :], self._size**-0.5)
             hidden = torch.addmm(hidden, seen, layer.out)
             normed = F.rms_norm(hidden, hidden.shape[1:], layer.before_mlp, self._eps)
             gate, up = F.linear(normed, layer.gate_up).chunk(2, dim=1)
@@ -145,19 +146,20 @@ class LlamaStep:
         return both[:, : self._heads], both[:, self._heads :]
 
 
-def _fuse(layer: nn.Module) -> _Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    norms = (attention.q_norm.weight, attention.k_norm.weight) if hasattr(attention, "q_norm") else None
+def _fuse(named: Mapping[str, nn.Parameter], layer: str) -> _Layer:
+    """The weights whose names begin with `layer`."""
+    projections = [f"{layer}self_attn.{name}_proj" for name in "qkv"]
+    biased = f"{projections[0]}.bias" in named
+    norms = [f"{layer}self_attn.{name}_norm.weight" for name in "qk"]
     return _Layer(
-        before_attention=layer.input_layernorm.weight,
-        qkv=_share([part.weight for part in projections]),
-        qkv_bias=None if projections[0].bias is None else _share([part.bias for part in projections]),
-        head_norms=norms,
-        out=attention.o_proj.weight.t(),
-        before_mlp=layer.post_attention_layernorm.weight,
-        gate_up=_share([mlp.gate_proj.weight, mlp.up_proj.weight]),
-        down=mlp.down_proj.weight.t(),
+        before_attention=named[f"{layer}input_layernorm.weight"],
+        qkv=_share([named[f"{name}.weight"] for name in projections]),
+        qkv_bias=_share([named[f"{name}.bias"] for name in projections]) if biased else None,
+        head_norms=(named[norms[0]], named[norms[1]]) if norms[0] in named else None,
+        out=named[f"{layer}self_attn.o_proj.weight"].t(),
+        before_mlp=named[f"{layer}post_attention_layernorm.weight"],
+        gate_up=_share([named[f"{layer}mlp.gate_proj.weight"], named[f"{layer}mlp.up_proj.weight"]]),
+        down=named[f"{layer}mlp.down_proj.weight"].t(),
     )
 
 

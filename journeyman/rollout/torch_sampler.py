@@ -17,8 +17,8 @@ from journeyman.rollout.slot_decoder import SlotDecoder
 from journeyman.rollout.step_model import ATTENTION
 from journeyman.rollout.step_plan import Row
 
-_SCORE_TOKENS = 8192
-"""Most tokens, padding included, that `score` computes at once."""
+_SCORE_LOGITS = 1 << 25
+"""Most logits that `score` computes at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,8 +34,9 @@ class _Waiter:
 class TorchEngine:
     """Samples with a `transformers` causal LM. All calls come from one event loop at a time.
 
-    Rows are decoded together, each at its own length; a finished one makes room for the next at once. A prompt that begins
-    as another one did is computed from there on only. Models with sliding windows shorter than `max_length` are refused.
+    Rows are decoded together, each at its own length; a finished one makes room for the next at once. A prompt that
+    begins as another one did is computed from there on only. Models with sliding windows shorter than `max_length` are
+    refused.
     """
 
     def __init__(self, model: Path, compute: ComputeConfig, max_length: int) -> None:
@@ -44,7 +45,7 @@ class TorchEngine:
         torch.set_num_threads(compute.threads)
         self._model = _load(model, compute)
         _refuse_windows(self._model, model, max_length)
-        self._vocabulary = self._model.get_input_embeddings().weight.shape[0]
+        self._vocabulary = self._model.config.get_text_config().vocab_size
         self._max_length = max_length
         slots = compute.sampler.slots if isinstance(compute.sampler, TorchSampler) else 1
         self._decoder = SlotDecoder(self._model, slots=slots, max_length=max_length)
@@ -57,7 +58,12 @@ class TorchEngine:
         self._closed = False
 
     async def generate(self, request: SampleRequest) -> Completion:
-        """Continue a prompt. `ValueError` when the request itself is wrong, `InfrastructureError` when sampling failed."""
+        """Continue a prompt.
+
+        Raises:
+            ValueError: the request itself is wrong; others are not affected.
+            InfrastructureError: sampling failed, or the sampler was closed.
+        """
         row = Row(request, limit=self._limit(request))
         waiter = _Waiter(asyncio.get_running_loop().create_future(), row=row)
         (self._continuing if self._decoder.prepare(row) else self._fresh).append(waiter)
@@ -65,19 +71,28 @@ class TorchEngine:
         return await waiter.future
 
     async def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """Take new weights as soon as the rows that are being sampled are done; waiting ones are sampled with the new."""
+        """Take new weights as soon as the rows that are being sampled are done; waiting ones are sampled with these.
+
+        Raises:
+            ValueError: names or shapes are not the model's; then nothing has changed.
+        """
         self._check(weights)
         waiter = _Waiter(asyncio.get_running_loop().create_future(), weights=weights, version=version)
         self._updates.append(waiter)
         self._start()
         await waiter.future
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Prompt tokens computed so far: those that the cache did not hold."""
+        return self._decoder.prompt_tokens
+
     async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         """A plain forward pass without the cache."""
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         scores: list[list[float]] = [[] for _ in rows]
         while order:
-            count = max(1, _SCORE_TOKENS // max(1, len(rows[order[-1]])))
+            count = max(1, _SCORE_LOGITS // self._vocabulary // max(1, len(rows[order[-1]])))
             batch, order = order[-count:], order[:-count]
             for place, values in zip(batch, self._score([rows[place] for place in batch]), strict=True):
                 scores[place] = values
@@ -86,7 +101,7 @@ class TorchEngine:
     async def close(self) -> None:
         """End; whoever still waits gets an `InfrastructureError`."""
         self._closed = True
-        if self._task:
+        if self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
         self._fail("the sampler was closed")
@@ -96,7 +111,7 @@ class TorchEngine:
         if not prompt or request.max_new_tokens < 1 or request.temperature < 0:
             raise ValueError("a request needs a prompt, at least one new token and a temperature of 0 or more")
         if room < 1:
-            raise ValueError(f"the prompt has {len(prompt)} tokens; {self._max_length} is the most, completion included")
+            raise ValueError(f"the prompt has {len(prompt)} tokens; with its completion it may have {self._max_length}")
         if min(prompt) < 0 or max(prompt) >= self._vocabulary:
             raise ValueError(f"the prompt has ids outside the model's vocabulary of {self._vocabulary}")
         return min(request.max_new_tokens, room)
@@ -115,8 +130,6 @@ class TorchEngine:
             self._fail("the sampler was stopped")
         elif error is not None:
             self._fail(f"sampling failed: {type(error).__name__}: {error}", error)
-        elif self._continuing or self._fresh or self._updates:
-            self._start()
 
     def _fail(self, message: str, cause: BaseException | None = None) -> None:
         """Tell everyone who waits, and drop all rows."""
@@ -183,31 +196,44 @@ class TorchEngine:
         return [values[: max(0, len(row) - 1)] for values, row in zip(logprobs, rows, strict=True)]
 
     def _check(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Names and shapes; the parts of tied weights may come under any of their names."""
+        """Names and shapes. Tied weights may come under any of their names, or under several with the same values."""
         own = self._model.state_dict()
-        given = {own[name].data_ptr() for name in weights if name in own}
-        missing = [name for name, tensor in own.items() if name not in weights and tensor.data_ptr() not in given]
-        unexpected = [name for name in weights if name not in own]
-        shapes = [name for name in weights if name in own and weights[name].shape != own[name].shape]
-        problems = [
-            f"{title} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
-            for title, names in (("missing:", missing), ("unexpected:", unexpected), ("of another shape:", shapes))
-            if names
-        ]
-        if problems:
-            raise ValueError(f"these weights are not the model's: {'; '.join(problems)}")
+        names: dict[int, list[str]] = {}
+        for name, tensor in own.items():
+            names.setdefault(tensor.data_ptr(), []).append(name)
+        given = {pointer: [name for name in alike if name in weights] for pointer, alike in names.items()}
+        shared = [name for name in weights if name in own and weights[name].shape == own[name].shape]
+        findings = {
+            "missing": [names[pointer][0] for pointer, found in given.items() if not found],
+            "unexpected": [name for name in weights if name not in own],
+            "of another shape": [name for name in weights if name in own and name not in shared],
+            "tied, but not the same": [
+                name
+                for found in given.values()
+                for name in found[1:]
+                if {found[0], name} <= {*shared} and not torch.equal(weights[found[0]], weights[name])
+            ],
+        }
+        if any(findings.values()):
+            listed = "; ".join(f"{title}: {_some(found)}" for title, found in findings.items() if found)
+            raise ValueError(f"these weights are not the model's: {listed}")
 
     @torch.inference_mode()
     def _update(self) -> None:
         waiter = self._updates.popleft()
         assert waiter.weights is not None
+        if waiter.future.done():
+            return
         own = self._model.state_dict()
         for name, tensor in waiter.weights.items():
             own[name].copy_(tensor)
         self._decoder.forget()
         self._version = waiter.version
-        if not waiter.future.done():
-            waiter.future.set_result(None)
+        waiter.future.set_result(None)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _load(folder: Path, compute: ComputeConfig) -> PreTrainedModel:
@@ -219,7 +245,9 @@ def _load(folder: Path, compute: ComputeConfig) -> PreTrainedModel:
     # On a CPU in float32: in bfloat16 log-probabilities are off by up to 0.1 from the learner's.
     dtype = torch.bfloat16 if name == "cuda" and compute.dtype != "float32" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=ATTENTION)
-    return model.eval().requires_grad_(False).to(name)
+    model.eval().requires_grad_(False)
+    torch.nn.Module.to(model, device=torch.device(name))
+    return model
 
 
 def _refuse_windows(model: PreTrainedModel, folder: Path, max_length: int) -> None:

@@ -19,8 +19,8 @@ from journeyman.synthesis.problems import write_problems
 from journeyman.synthesis.teacher import demonstrate
 from journeyman.trajectory import Trajectory, write_trajectories
 
-MOST_DRAWS = 200
-"""Draws a wanted problem before a family is called exhausted."""
+MOST_MISSES = 5000
+"""Draws in a row without a new problem before a family is called exhausted."""
 
 
 def synthesize(config: PipelineConfig, out: Path, observer: Observer) -> dict[str, Any]:
@@ -82,19 +82,18 @@ def _stream(family: str, seed: int) -> Iterator[Problem]:
 def _draw(stream: Iterator[Problem], count: int, kept_apart: set[str], family: str) -> list[Problem]:
     """`count` problems that differ from each other, and whose keys are not among those kept apart."""
     drawn: dict[str, Problem] = {}
-    for _ in range(MOST_DRAWS * count):
-        if len(drawn) == count:
-            return list(drawn.values())
+    misses = 0
+    while len(drawn) < count:
         problem = next(stream)
-        if problem.data["key"] not in kept_apart:
-            drawn.setdefault(problem.id, problem)
-    if len(drawn) == count:
-        return list(drawn.values())
-    raise ConfigError(
-        f"{family} has only {len(drawn)} different problems where {count} are asked for",
-        place="problems.train and synthesize.demonstrations",
-        remedy="ask for fewer, or lower the family's share",
-    )
+        if problem.data["key"] not in kept_apart and problem.id not in drawn:
+            drawn[problem.id], misses = problem, 0
+        elif (misses := misses + 1) == MOST_MISSES:
+            raise ConfigError(
+                f"{family} has only {len(drawn)} different problems where {count} are asked for",
+                place="problems.train and synthesize.demonstrations",
+                remedy="ask for fewer, or lower the family's share",
+            )
+    return list(drawn.values())
 
 
 async def _demonstrate_all(

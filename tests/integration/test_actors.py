@@ -19,22 +19,21 @@ from ray import cloudpickle
 from journeyman.actors import InlineWorkers, RayWorkers
 from journeyman.actors.pool import RayPool
 from journeyman.actors.remote import DeferredStart, RemoteActor
-from journeyman.config import ComputeConfig, OptimizerConfig, ScratchModel, VllmSampler
+from journeyman.config import ComputeConfig, OptimizerConfig, VllmSampler
 from journeyman.environments import environment
 from journeyman.errors import ConfigError, InfrastructureError, WeightSyncError
 from journeyman.problem import Problem
 from journeyman.rollout.job import RolloutJob
 from journeyman.training.handle import LearnerSpec, Row
-from journeyman.training.model import make_base
 from journeyman.training.sft import OBJECTIVE
 from journeyman.training.sync import sync_weights
 from journeyman.training.workers import Workers
+from tests.unit.fakes import COMPUTE, MAX_LENGTH, make_world
 
 pytestmark = pytest.mark.integration
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors can't import a test module
 
-MAX_LENGTH = 256
 ENDS_WITHIN_S = 20.0
 HEAD = """
     import ray, sys
@@ -105,7 +104,7 @@ def local() -> Iterator[None]:
 
 @pytest.fixture
 def workers() -> Iterator[RayWorkers]:
-    with RayWorkers(ComputeConfig(samplers=2), max_length=MAX_LENGTH, run="test") as workers:
+    with RayWorkers(COMPUTE.model_copy(update={"samplers": 2}), max_length=MAX_LENGTH, run="test") as workers:
         yield workers
 
 
@@ -257,11 +256,8 @@ def learn_a_little(workers: Workers, model: Path, folder: Path) -> tuple:
 
 
 def test_real_actors_do_what_the_plain_classes_do(workers: RayWorkers, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    shape = ScratchModel(hidden_size=32, layers=2, head_dim=16, feed_forward=64, max_length=MAX_LENGTH)
-    specs = [tool.spec() for tool in environment("arithmetic").tools().values()]
-    make_base(shape, model, texts=[problem.question for problem in problems(40)], specs=specs, seed=0)
-    with InlineWorkers(ComputeConfig(), max_length=MAX_LENGTH) as inline:
+    model = make_world(tmp_path).model
+    with InlineWorkers(COMPUTE, max_length=MAX_LENGTH) as inline:
         found, after, loss = learn_a_little(inline, model, tmp_path / "inline")
     assert found != after, "the step changed what is sampled"
     assert learn_a_little(workers, model, tmp_path / "ray") == (found, after, pytest.approx(loss))
