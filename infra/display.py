@@ -105,7 +105,7 @@ class Display:
         if not self.console.is_terminal:
             return self._refresh(self._print_lines)
         with Live(console=self.console, redirect_stdout=False, redirect_stderr=False, auto_refresh=False) as live:
-            self._refresh(lambda stages, now: live.update(self._picture(stages, now), refresh=True))
+            self._refresh(lambda stages, now: live.update(self.picture(stages, now), refresh=True))
 
     def _refresh(self, show: Callable[[list[Stage], float], None]) -> None:
         ending = False
@@ -128,7 +128,8 @@ class Display:
             self._expected = expected_seconds(self._runs.all(), self._pipeline, names)
         return stages
 
-    def _picture(self, stages: Sequence[Stage], now: float) -> Group:
+    def picture(self, stages: Sequence[Stage], now: float) -> Group:
+        """The stages, a line each, and the whole below."""
         left = remaining(stages, self._expected or {}, self._rates, now)
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=1)

@@ -3,9 +3,6 @@
 `python -m infra.keeper NAME -- COMMAND...` runs COMMAND as service NAME of the services folder (`JOURNEYMAN_HOME`),
 and stays beside it in a session of its own. A service is held by every living owner (`owners/PID-START`) and by the
 file `NAME.kept`. An owner that is killed cannot tidy up; the keeper sees that it is gone and does it.
-
-`python -m infra.keeper --sweep PID START [KEEPER...]` keeps nothing: when that process is gone it ends what it left
-behind (Ray started in process, actors, tools), except for the keepers, which look after themselves.
 """
 
 import ctypes
@@ -18,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from infra.processes import Process, alive, descendants, identify, send, send_to
+from infra.processes import alive, descendants, identify, send, send_to
 
 POLL_S = 0.25
 GRACE_S = 8.0
@@ -73,22 +70,6 @@ def keep(name: str, command: list[str], folder: Path) -> int:
     return status if status is not None else 0
 
 
-def sweep(owner: int, start: str, keepers: list[int]) -> None:
-    """Wait until a process is gone, then kill every descendant that it had and that still lives.
-
-    Ray's own agents notice the death of their raylet only after a minute; actors sooner, but not at once.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    seen: list[Process] = []
-    while alive(owner, start):
-        found = descendants([owner], without=[os.getpid(), *keepers])
-        seen = found if alive(owner, start) else seen  # a tree that lost its root is no longer found whole
-        time.sleep(POLL_S)
-    left = [process for process in seen if alive(process.pid, process.start)]
-    for process in [*left, *descendants(process.pid for process in left)]:
-        send(process, signal.SIGKILL)
-
-
 def _prctl() -> Callable[[int, int], int]:
     """Linux's prctl; elsewhere a function that does nothing, and polling alone has to do."""
     if sys.platform != "linux":
@@ -124,13 +105,13 @@ def _end(server: int) -> None:
     """End the server's group, then whatever it started and left, wherever it moved."""
     send_to(server, signal.SIGTERM, group=True)
     _wait(lambda: identify(server) is None, GRACE_S)
-    _wait(lambda: not descendants([os.getpid()]), STRAGGLE_S)
+    _wait(lambda: not descendants(os.getpid()), STRAGGLE_S)
     send_to(server, signal.SIGKILL, group=True)
     deadline = time.monotonic() + GRACE_S
-    while (left := descendants([os.getpid()])) and time.monotonic() < deadline:
+    while (left := descendants(os.getpid())) and time.monotonic() < deadline:
         for process in left:
             send(process, signal.SIGKILL)
-        _wait(lambda: not descendants([os.getpid()]), POLL_S)
+        _wait(lambda: not descendants(os.getpid()), POLL_S)
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> None:
@@ -141,9 +122,6 @@ def _wait(done: Callable[[], bool], seconds: float) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[0] == "--sweep":
-        sweep(int(arguments[1]), arguments[2], [int(pid) for pid in arguments[3:]])
-        return 0
     name, dashes, *command = arguments
     assert dashes == "--", "usage: infra.keeper NAME -- COMMAND..."
     return keep(name, command, services_folder(Path(os.environ["JOURNEYMAN_HOME"])))

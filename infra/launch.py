@@ -11,7 +11,7 @@ from typing import IO
 
 from infra.definitions import MLFLOW, PREFECT, Ports, answers
 from infra.display import Display
-from infra.services import Services, start_sweeper
+from infra.services import Services
 from journeyman.errors import UserError
 
 EXTERNAL = {PREFECT: ("PREFECT_API_URL", "/health"), MLFLOW: ("MLFLOW_TRACKING_URI", "/health")}
@@ -39,7 +39,6 @@ def launch(home: Path, ports: Ports, start: Callable[[], str]) -> str:
         wanted = [name for name in (PREFECT, MLFLOW) if not _external(name)]
         services.start(wanted, ports)
         os.environ.update(services.environment())
-        start_sweeper([record.pid for record in services.up().values()])
         run = _show(home, start)
         hold.keep(services.up())
     return run

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,18 +47,17 @@ def this_process() -> Process:
     return process
 
 
-def descendants(roots: Iterable[int], *, without: Iterable[int] = ()) -> list[Process]:
-    """Children of `roots`, their children and so on; `without` and what is below it is left out."""
+def descendants(*roots: int) -> list[Process]:
+    """Their children, the children of those and so on."""
     children: dict[int, list[Process]] = {}
     for process in _everything().values():
         children.setdefault(process.parent, []).append(process)
-    left_out, found, queue = set(without), [], list(roots)
+    found: list[Process] = []
+    queue = list(roots)
     while queue:
-        for child in children.get(queue.pop(), ()):
-            if child.pid not in left_out:
-                left_out.add(child.pid)
-                found.append(child)
-                queue.append(child.pid)
+        below = children.pop(queue.pop(), [])
+        found += below
+        queue += [child.pid for child in below]
     return found
 
 

@@ -247,20 +247,6 @@ def register_deployments(environment: Mapping[str, str]) -> None:
         raise InfrastructureError(f"the deployments could not be registered in pool {POOL}:\n{tail}")
 
 
-def start_sweeper(keepers: Sequence[int]) -> None:
-    """Let a process of its own end what this process leaves behind when it is killed."""
-    me = this_process()
-    command = [sys.executable, "-m", "infra.keeper", "--sweep", str(me.pid), me.start, *map(str, keepers)]
-    subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 def _require_free(name: str, ports: Ports) -> None:
     port = ports.of(name)
     if port and port_taken(port):
@@ -277,7 +263,7 @@ def _keeper(record: Record) -> Process:
 
 def _kill_tree(process: Process) -> None:
     if alive(process.pid, process.start):
-        for one in [*descendants([process.pid]), process]:
+        for one in [*descendants(process.pid), process]:
             send(one, signal.SIGKILL)
 
 

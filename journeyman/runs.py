@@ -176,8 +176,12 @@ class RunStore:
 def ended(record: RunRecord, status: Status, *, error: str = "") -> RunRecord:
     """A record with its end, and that of the stage that was running."""
     stages = {
-        name: replace(stage, status=status) if stage.status == Status.RUNNING else stage
+        name: replace(stage, status=status, seconds=_since(stage.started)) if stage.status == Status.RUNNING else stage
         for name, stage in record.stages.items()
     }
-    seconds = record.seconds or round(time.time() - datetime.fromisoformat(record.started).timestamp(), 3)
+    seconds = record.seconds or _since(record.started)
     return replace(record, status=status, error=error or record.error, seconds=seconds, stages=stages)
+
+
+def _since(started: str) -> float:
+    return round(time.time() - datetime.fromisoformat(started).timestamp(), 3)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -28,6 +28,9 @@ from tasks.reap import crash_in_prefect
 from tasks.recipes import ladder, plan
 
 Progress = Callable[[float, float, str], None]
+
+if TYPE_CHECKING:
+    from journeyman.actors.cluster import Connection
 
 _open_run: ContextVar["Run | None"] = ContextVar("open_run", default=None)
 
@@ -95,6 +98,8 @@ class Run:
     """The parent run in MLflow."""
     started: float
     """`time.monotonic()`."""
+    cluster: "Connection | None" = None
+    """Ray, as soon as a stage has needed it."""
 
     @property
     def id(self) -> str:
@@ -106,6 +111,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.disconnect()
         status = outcome(error)
         self.save(seconds=round(time.monotonic() - self.started, 3))
         self.record = ended(self.record, status, error="" if error is None else f"{type(error).__name__}: {error}")
@@ -114,6 +120,20 @@ class Run:
         self.tracked.finish(mlflow_status(status))
         self.tracker.close()
         self.lock.close()
+
+    def connect(self) -> None:
+        """Join Ray once for all stages: to start a local cluster takes seconds."""
+        from journeyman.actors.cluster import Connection
+
+        if self.cluster is None:
+            self.cluster = Connection(self.config.compute, namespace=f"journeyman-{self.id}")
+            self.cluster.open()
+
+    def disconnect(self) -> None:
+        """Leave Ray, and end the cluster where it is ours."""
+        if self.cluster is not None:
+            self.cluster.close()
+            self.cluster = None
 
     def plan_inputs(self, stage: str) -> dict[str, str]:
         """Role to the stage whose artifact it is. Raises `ArtifactError` where the run has none."""

@@ -1,8 +1,8 @@
 """A stage as one Prefect task: cached by its artifact's key, retried once when the machinery fails, told everywhere."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -36,19 +36,26 @@ class Desk:
 
     config: PipelineConfig
     stage: str
-    run: str
-    """Id of the run."""
+    run: Run
     inputs: Mapping[str, Artifact]
     """By role, as in `tasks.recipes`."""
     out: Path
     work: Path
     observer: Observer
 
-    def workers(self) -> "Workers":
-        """The stage's actors, to be used as a context manager."""
+    @contextmanager
+    def workers(self) -> "Iterator[Workers]":
+        """The stage's actors; they end with the block, however that is left. What failed is not used for a retry."""
         from journeyman.actors import RayWorkers
 
-        return RayWorkers(self.config.compute, max_length=self.config.model.max_length, run=f"{self.run}-{self.stage}")
+        self.run.connect()
+        name, length = f"{self.run.id}-{self.stage}", self.config.model.max_length
+        try:
+            with RayWorkers(self.config.compute, max_length=length, run=name) as workers:
+                yield workers
+        except InfrastructureError:
+            self.run.disconnect()
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +118,7 @@ def _make(job: Job, body: Body) -> dict[str, str]:
                     Desk(
                         config=run.config,
                         stage=recipe.stage,
-                        run=run.id,
+                        run=run,
                         inputs=run.inputs(recipe.stage),
                         out=draft.out,
                         work=draft.work,
@@ -136,6 +143,7 @@ def _track(job: Job, ending: ExitStack) -> StageTracker:
 
     tracked = run.start_stage_tracking(job.recipe, progress)
     ending.push(lambda kind, error, trace: tracked.finish(mlflow_status(outcome(error))))
+    run.save_stage(stage, mlflow_url=tracked.url)
     for role, name in plan(run.config, stage, list(run.keys())).tables.items():
         artifact = run.inputs(stage)[role]
         stored = artifact.manifest.files[name]

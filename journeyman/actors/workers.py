@@ -67,7 +67,7 @@ class RayWorkers:
             "num_cpus": compute.sampler_cpus,
             "num_gpus": compute.sampler_gpus,
             "max_concurrency": REQUESTS_PER_SAMPLER,
-            "runtime_env": _sampler_environment(compute),
+            "runtime_env": sampler_environment(compute),
         }
         self._check_resources(learner=self._learner is not None, samplers=True)
         arguments = (model, compute, self._max_length)
@@ -108,7 +108,7 @@ def _plain_environment(compute: ComputeConfig) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(compute.threads), "TOKENIZERS_PARALLELISM": "false"}
 
 
-def _sampler_environment(compute: ComputeConfig) -> dict[str, Any]:
+def sampler_environment(compute: ComputeConfig) -> dict[str, Any]:
     """Ray's runtime environment of a sampler actor: its interpreter and environment variables."""
     if not isinstance(compute.sampler, VllmSampler):
         return {"env_vars": _plain_environment(compute)}

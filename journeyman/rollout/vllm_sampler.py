@@ -55,6 +55,7 @@ class VllmEngine:
         arguments = _engine_arguments(model, compute, compute.sampler, max_length)
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         self._max_length = max_length
+        self._shapes = _shapes(model)
         self._version = 0
         self._gate = _Gate()
         self._names = itertools.count()
@@ -87,6 +88,7 @@ class VllmEngine:
 
     async def load_weights(self, weights: "Mapping[str, torch.Tensor]", version: int) -> None:
         """Take new weights once the rows that are being sampled are done; those that wait are sampled with the new."""
+        self._check(weights)
         async with self._gate.alone():
             await self._engine.pause_generation(mode="wait")
             try:
@@ -97,6 +99,19 @@ class VllmEngine:
             finally:
                 await self._engine.resume_generation()
             self._version = version
+
+    def _check(self, weights: "Mapping[str, torch.Tensor]") -> None:
+        """Names and shapes: vLLM itself passes over what is missing. A tied head may come along with the embedding."""
+        findings = {
+            "missing": [name for name in self._shapes if name not in weights],
+            "unexpected": [name for name in weights if name not in self._shapes and name != "lm_head.weight"],
+            "of another shape": [
+                name for name, shape in self._shapes.items() if name in weights and tuple(weights[name].shape) != shape
+            ],
+        }
+        if any(findings.values()):
+            listed = "; ".join(f"{title}: {', '.join(names[:4])}" for title, names in findings.items() if names)
+            raise ValueError(f"these weights are not the model's: {listed}")
 
     async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         async with self._gate.shared():
@@ -178,6 +193,17 @@ def _engine_arguments(model: Path, compute: ComputeConfig, sampler: VllmSampler,
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(PREFILL_TOKENS, max_length + 1),
     }
+
+
+def _shapes(model: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights in a model folder; empty where they aren't kept as safetensors."""
+    from safetensors import safe_open
+
+    shapes = {}
+    for path in sorted(model.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return shapes
 
 
 def _cache_bytes(model: Path, max_length: int, share: float) -> int:

@@ -2,9 +2,8 @@
 
 import asyncio
 import re
-import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from journeyman.tools.base import FunctionTool, ToolError
@@ -45,16 +44,18 @@ class Sql(FunctionTool):
 
     def __init__(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         self._tables = tables
-        self._cached = lru_cache(maxsize=8192)(self._query)
+        self._cached = lru_cache(maxsize=8192)(lambda query: self._query(query, PATIENCE))
+        self._database = lru_cache(self._make_database)
 
     async def run(self, query: str) -> str:
         """Query the database with SQL."""
         try:
             return self._cached(query)
         except _TooLongError:
+            self._database(SECONDS)  # made here, not in two threads at once
             return await asyncio.to_thread(self._query, query, SECONDS)
 
-    def _query(self, query: str, seconds: float = PATIENCE) -> str:
+    def _query(self, query: str, seconds: float) -> str:
         import duckdb
 
         if len(query) > MAX_QUERY:
@@ -68,28 +69,24 @@ class Sql(FunctionTool):
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise ToolError("exactly one SELECT is allowed")
         # A cursor of its own: nothing of one query is visible to the next.
-        with self._database.cursor() as cursor:
+        with self._database(seconds).cursor() as cursor:
             # A SELECT can have an INSERT in its WITH.
             cursor.execute("BEGIN TRANSACTION READ ONLY")
-            timer = threading.Timer(seconds, cursor.interrupt)
-            timer.start()
             try:
                 rows = cursor.execute(statements[0]).fetchmany(MAX_ROWS)
             except duckdb.InterruptException:
                 raise _TooLongError(f"the query takes longer than {SECONDS:g} seconds") from None
             except duckdb.Error as error:
                 raise ToolError(_first_line(error)) from None
-            finally:
-                timer.cancel()
         text = "\n".join(" | ".join("null" if v is None else str(v) for v in row) for row in rows)
         return text[:MAX_CHARACTERS] or "no rows"
 
-    @cached_property
-    def _database(self) -> "duckdb.DuckDBPyConnection":
+    def _make_database(self, seconds: float) -> "duckdb.DuckDBPyConnection":
+        """The tables, in a database that interrupts a query after some time."""
         import duckdb
         import pyarrow as pa
 
-        database = duckdb.connect(":memory:", config=CONFIG)
+        database = duckdb.connect(":memory:", config={**CONFIG, "max_execution_time": max(1, round(1000 * seconds))})
         for name, rows in self._tables.items():
             table = pa.Table.from_pylist([dict(row) for row in rows])
             database.register("rows_to_copy", table)

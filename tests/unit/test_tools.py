@@ -253,12 +253,11 @@ def test_an_endless_query_is_interrupted_while_others_go_on(monkeypatch: pytest.
 
 
 def test_a_query_that_outlasts_the_loops_patience_is_answered_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = Sql({"many": [{"n": n} for n in range(2000)]})
-    query = "select count(*) from many a, many b where a.n * b.n % 7 = 1"
-    expected = call(tool, query=query).output
-    monkeypatch.setattr(sql, "PATIENCE", 0.0)
-    monkeypatch.setattr(sql, "SECONDS", 60.0)
-    assert call(Sql({"many": [{"n": n} for n in range(2000)]}), query=query).output == expected
+    monkeypatch.setattr(sql, "PATIENCE", 0.001)
+    monkeypatch.setattr(sql, "SECONDS", 100.0)
+    tool = Sql({"many": [{"n": n} for n in range(700)]})
+    # 700 = 100 * 7: a.n and b.n are multiples of 7 in 100 of 700 rows, so 700^2 - 600^2 products are multiples of 7.
+    assert call(tool, query="select count(*) from many a, many b where a.n * b.n % 7 = 0").output == "130000"
 
 
 def test_nothing_of_a_query_is_visible_to_the_next_and_the_same_one_is_not_asked_twice() -> None:
