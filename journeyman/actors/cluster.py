@@ -88,7 +88,10 @@ def _local_options(compute: ComputeConfig) -> dict[str, Any]:
         "include_dashboard": False,
         # Ray writes all over it before it uses a place twice, so its size is memory spent.
         "object_store_memory": max(200 * 2**20, beyond // 10),
-        "_system_config": {"prestart_worker_first_driver": False},  # 47 MiB for each CPU
+        "_system_config": {
+            "prestart_worker_first_driver": False,  # 47 MiB for each CPU
+            "worker_niceness": 0,  # by default 15: the actors would get what everybody else leaves over
+        },
     }
 
 

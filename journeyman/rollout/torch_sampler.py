@@ -56,6 +56,31 @@ class TorchEngine:
         self._sampling: dict[Row, _Waiter] = {}
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._probe(model)
+
+    @torch.inference_mode()
+    def _probe(self, folder: Path) -> None:
+        """Refuse a model whose forward pass does not hand the sampler's plan on to its attention function."""
+        prompts = [tuple(number % self._vocabulary for number in range(start, start + 5)) for start in (0, 3)]
+        requests = [SampleRequest(prompt_ids=prompt, max_new_tokens=3) for prompt in prompts]
+        rows = [Row(request, limit=min(3, self._max_length - 5)) for request in requests]
+        if self._max_length <= 5:
+            return
+        waiting, done = list(rows), []
+        while len(done) < len(rows):
+            waiting = self._decoder.admit(waiting)
+            done += self._decoder.step()
+        plain = self._score([row.request.prompt_ids + row.token_ids for row in rows])
+        pairs = ((plain[n][-len(row.logprobs) :], row.logprobs) for n, row in enumerate(rows))
+        worst = max(abs(a - b) for first, second in pairs for a, b in zip(first, second, strict=True))
+        if worst > (1e-3 if self._model.dtype == torch.float32 else 0.5):
+            raise ConfigError(
+                f"the torch sampler can't run this kind of model: its log-probabilities are off by {worst:.2g}",
+                place=str(folder),
+                remedy="use compute.sampler.type: vllm",
+            )
+        self._decoder.forget()
+        self._decoder.prompt_tokens = 0
 
     async def generate(self, request: SampleRequest) -> Completion:
         """Continue a prompt.
@@ -251,14 +276,14 @@ def _load(folder: Path, compute: ComputeConfig) -> PreTrainedModel:
 
 
 def _refuse_windows(model: PreTrainedModel, folder: Path, max_length: int) -> None:
-    config = model.config.get_text_config()
-    kinds = set(config.layer_types or ()) if hasattr(config, "layer_types") else set()
-    if kinds <= {"full_attention"}:
-        return
-    if kinds <= {"full_attention", "sliding_attention"} and (config.sliding_window or max_length) >= max_length:
-        return
-    raise ConfigError(
-        f"the torch sampler has no cache for layers of type {', '.join(sorted(kinds - {'full_attention'}))}",
-        place=str(folder),
-        remedy="use compute.sampler.type: vllm",
-    )
+    """Every row of the cache holds every position, so layers that see only some of them would see too many."""
+    settings = model.config.get_text_config().to_dict()
+    kinds = set(settings.get("layer_types") or ("full_attention", "sliding_attention"))
+    window = settings.get("sliding_window") or max_length
+    other = kinds - {"full_attention"} if window < max_length else kinds - {"full_attention", "sliding_attention"}
+    if other:
+        raise ConfigError(
+            f"the torch sampler has no cache for layers of type {', '.join(sorted(other))}",
+            place=str(folder),
+            remedy="use compute.sampler.type: vllm, or a max_length of at most the layers' window",
+        )

@@ -38,7 +38,7 @@ ENDS_WITHIN_S = 20.0
 HEAD = """
     import ray, sys
     ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=100 * 2**20,
-             _system_config={"prestart_worker_first_driver": False})
+             _system_config={"prestart_worker_first_driver": False, "worker_niceness": 0})
     print("READY", ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
 """
