@@ -116,14 +116,14 @@ def measure(options: argparse.Namespace, model: Path) -> list[tuple[str, float]]
     for _ in range(options.repeat):
         for slots, engine in engines.items():
             asyncio.run(engine.load_weights(dict(plain.state_dict()), 0))  # nothing stays cached from the round before
-            begin = time.process_time()
+            begin = time.perf_counter()
             asyncio.run(run_engine(engine, attempts))
-            _keep(best, f"torch sampler, {slots} slots", tokens / (time.process_time() - begin))
+            _keep(best, f"torch sampler, {slots} slots", tokens / (time.perf_counter() - begin))
         if options.peer:
             for slots in options.slots:
-                begin = time.process_time()
+                begin = time.perf_counter()
                 run_generate(plain, attempts, slots)
-                _keep(best, f"transformers generate, batch {slots}", tokens / (time.process_time() - begin))
+                _keep(best, f"transformers generate, batch {slots}", tokens / (time.perf_counter() - begin))
     return list(best.items())
 
 

@@ -120,4 +120,10 @@ def sampler_environment(compute: ComputeConfig) -> dict[str, Any]:
         raise ConfigError(
             "there is no vLLM environment", place=f"compute.sampler.python = {python}", remedy="make vllm"
         )
+    if 0 < compute.sampler_gpus < compute.sampler.tensor_parallel:
+        raise ConfigError(
+            f"an engine over {compute.sampler.tensor_parallel} GPUs does not fit into {compute.sampler_gpus:g}",
+            place="compute.sampler.tensor_parallel",
+            remedy="raise compute.sampler_gpus to the same number",
+        )
     return {"py_executable": str(python), "env_vars": environment(compute)}

@@ -86,7 +86,10 @@ class ChatFormat:
                 {"role": "assistant", "content": said, **asked},
                 *({"role": "tool", "name": "t", "content": mark} for mark in marks),
             ]
-            text = self._template(messages, None)
+            try:
+                text = self._template(messages, None)
+            except UserError:
+                continue
             if said in text and all(mark in text for mark in marks):
                 break
         else:
@@ -96,7 +99,16 @@ class ChatFormat:
         return self._cut(after, marks)
 
     def _template(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        return self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
+        from jinja2 import TemplateError
+
+        render = self.tokenizer.apply_chat_template
+        try:
+            return render(messages, tools=tools, tokenize=False, add_generation_prompt=True)  # type: ignore
+        except TemplateError as error:
+            raise UserError(
+                f"the chat template can't render a conversation with tools: {error}",
+                remedy="use a model made for tools",
+            ) from error
 
     def _cut(self, text: str, marks: Sequence[str]) -> list[list[int]]:
         """Ids of what stands around the marks."""

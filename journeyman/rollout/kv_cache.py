@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-_ROUND = 32
+_ROUND = 16
 """Attention lengths are rounded up to this."""
 
 

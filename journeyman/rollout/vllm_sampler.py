@@ -152,7 +152,10 @@ class VllmEngine:
             outputs = [output async for output in stream]
         except VLLMServerError as error:
             # vLLM's own classes do not unpickle where vLLM isn't installed.
-            raise InfrastructureError(f"the vLLM engine failed: {error}") from None
+            raise InfrastructureError(
+                f"the vLLM engine failed: {type(error).__name__}; its log is that of the actor, in Ray's folder "
+                f"(/tmp/ray/session_latest/logs/worker-*-{os.getpid()}.out)"
+            ) from None
         return outputs[-1]
 
     async def close(self) -> None:
@@ -210,11 +213,20 @@ def _cache_bytes(model: Path, max_length: int, share: float) -> int:
     """Size of a float32 KV cache on a CPU: enough rows, at most a share of the free memory."""
     import psutil
     from transformers import AutoConfig
+    from vllm.v1.attention.backends.cpu_attn import (  # pyright: ignore[reportMissingImports]
+        CPUAttentionBackend,
+    )
 
     config = AutoConfig.from_pretrained(model).get_text_config()
-    heads = config.num_key_value_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    wanted = ROWS_IN_CACHE * max_length * config.num_hidden_layers * 2 * heads * width * 4
+    known = CPUAttentionBackend.get_supported_head_sizes()
+    if width not in known:
+        raise ConfigError(
+            f"vLLM on a CPU has no attention heads of size {width}",
+            place="model.head_dim",
+            remedy=f"take one of {', '.join(map(str, known))}, or compute.sampler.type=torch",
+        )
+    wanted = ROWS_IN_CACHE * max_length * config.num_hidden_layers * 2 * config.num_key_value_heads * width * 4
     return max(64 * 2**20, min(wanted, int(share * psutil.virtual_memory().available)))
 
 

@@ -207,9 +207,7 @@ def test_more_than_the_cluster_has_is_refused(tmp_path: Path) -> None:
         workers.samplers(tmp_path)
 
 
-def test_a_missing_model_or_vllm_environment_is_named(workers: RayWorkers, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no model"):
-        workers.samplers(tmp_path / "nowhere").score([[1, 2]])
+def test_a_missing_vllm_environment_is_named(tmp_path: Path) -> None:
     compute = ComputeConfig(sampler=VllmSampler(python=str(tmp_path / "python")))
     with (
         RayWorkers(compute, max_length=MAX_LENGTH, run="test") as workers,

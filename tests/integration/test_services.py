@@ -164,13 +164,13 @@ with Services(Path({str(tmp_path)!r})).hold():
     print("up", flush=True)
     time.sleep(600)
 """
-    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert owner.stdout is not None and owner.stdout.readline() == "up\n"
-    processes = descendants(owner.pid)
-    assert len(processes) == 3 and port_taken(port)
-    owner.kill()
-    owner.wait()
-    owner.stdout.close()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as owner:
+        try:
+            assert owner.stdout is not None and owner.stdout.readline() == "up\n"
+            processes = descendants(owner.pid)
+        finally:
+            owner.kill()
+    assert len(processes) == 3, "keeper, MLflow's command, its server"
     assert until(lambda: not living(processes))
     assert not port_taken(port)
     assert Services(tmp_path).up() == {}
@@ -225,7 +225,7 @@ def test_a_kept_service_outlives_its_owner(toy: tuple[subprocess.Popen, subproce
 def test_a_killed_keeper_leaves_nothing_to_the_next_start(
     toy: tuple[subprocess.Popen, subprocess.Popen, Path], tmp_path: Path
 ) -> None:
-    owner, keeper, folder = toy
+    _, keeper, folder = toy
     server = json.loads(server_file(folder, "toy").read_text())
     others = [process for process in descendants(keeper.pid) if process.pid != server["pid"]]
     keeper.kill()

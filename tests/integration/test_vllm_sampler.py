@@ -17,9 +17,11 @@ from journeyman.actors import RayWorkers
 from journeyman.actors.remote import DeferredStart, RemoteActor
 from journeyman.actors.workers import sampler_environment
 from journeyman.config import ComputeConfig, OptimizerConfig, VllmSampler
+from journeyman.errors import ConfigError
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.training.handle import LearnerSpec, Row
+from journeyman.training.model import load_tokenizer
 from journeyman.training.sft import OBJECTIVE
 from journeyman.training.sync import sync_weights
 from tests.unit.fakes import MAX_LENGTH as WORLD_LENGTH
@@ -106,20 +108,22 @@ def case(
     actor.kill()
 
 
-def make_model(folder: Path, *, tied: bool) -> "PreTrainedModel":
+def make_model(
+    folder: Path, *, tied: bool, vocabulary: int = VOCABULARY, max_length: int = MAX_LENGTH
+) -> "PreTrainedModel":
     """A small Qwen3 with weights large enough for uneven distributions, written to a folder."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=max_length,
         tie_word_embeddings=tied,
     )
     torch.manual_seed(0)
@@ -175,6 +179,11 @@ def check_parity(case: Case, version: int) -> None:
     for row, scores in zip(rows, case.actor.call("score", rows), strict=True):
         assert len(scores) == len(row) - 1
         assert scores == pytest.approx(plain(case.model, row), abs=1e-4)
+
+
+def test_heads_that_vllm_has_no_kernel_for_are_refused(workers: RayWorkers, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no attention heads of size 16(.|\n)*take one of 32, 64"):
+        workers.samplers(make_world(tmp_path).model).score([[1, 2]])
 
 
 def test_it_runs_in_its_own_environment(case: Case) -> None:
@@ -258,14 +267,19 @@ def test_weights_of_another_model_are_refused(case: Case) -> None:
 
 
 def test_nothing_is_left_of_an_engine(case: Case) -> None:
-    """The last test of a case: one engine is closed, the other's actor killed."""
+    """The last test of a case."""
     pid, _ = case.actor.call("process")
     family = psutil.Process(pid).children(recursive=True)
-    assert any("EngineCore" in process.name() for process in family)
+    engine = [process for process in family if "EngineCore" in process.name()]
+    assert engine
     if case.tied:
         case.actor.call("close")
-    else:
-        case.actor.kill()
+        assert_gone(engine)
+    case.actor.kill()
+    assert_gone(family)
+
+
+def assert_gone(family: list[psutil.Process]) -> None:
     deadline = time.monotonic() + ENDS_WITHIN_S
     while left := [process for process in family if process.is_running() and process.status() != "zombie"]:
         assert time.monotonic() < deadline, f"still there: {left}"
@@ -274,6 +288,7 @@ def test_nothing_is_left_of_an_engine(case: Case) -> None:
 
 def test_a_learner_and_vllm_samplers_work_together(workers: RayWorkers, tmp_path: Path) -> None:
     world = make_world(tmp_path)
+    make_model(world.model, tied=True, vocabulary=len(load_tokenizer(world.model)), max_length=WORLD_LENGTH)
     optimizer = OptimizerConfig(type="adamw", learning_rate=1e-2)
     learner = workers.learner(
         LearnerSpec(model=world.model, optimizer=optimizer, total_steps=4, microbatch_tokens=4096, seed=0)

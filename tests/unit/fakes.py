@@ -1,13 +1,15 @@
 """Stand-ins of the unit tests: a sampler that writes given texts, a tiny world with a tiny model, makers of data."""
 
 import asyncio
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from journeyman.config import ComputeConfig, GeneratedProblems, PipelineConfig, ScratchModel, SynthesizeConfig
-from journeyman.environments import environment, tools_named
+from journeyman.environments import Generator, environment, tools_named
 from journeyman.problem import Problem
 from journeyman.progress import Silent
 from journeyman.rollout.chat import ChatFormat
@@ -141,6 +143,14 @@ def trajectory(*, calls: int = 1, tokens: int = 4, **fields: Any) -> Trajectory:
         "correct": True,
     }
     return Trajectory(**{**made, **fields})
+
+
+def some(family: str, count: int, seed: int = 0) -> list[Problem]:
+    """The first problems of a family's stream, with the family's own tools."""
+    maker = environment(family)
+    assert isinstance(maker, Generator)
+    tools = tuple(maker.tools())
+    return [replace(made, tools=tools) for made in islice(maker.generate(random.Random(seed)), count)]
 
 
 def call(tool: Any, **arguments: Any) -> ToolResult:

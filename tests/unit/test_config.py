@@ -358,7 +358,7 @@ _RATES = st.floats(1e-8, 1.0)
 @given(
     seed=_SEEDS,
     rate=_RATES,
-    description=st.text(max_size=30),
+    description=st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp")), max_size=30),
     slots=st.integers(1, 999),
     names=st.lists(st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True), unique=True, max_size=3),
 )

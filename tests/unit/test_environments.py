@@ -19,15 +19,9 @@ from journeyman.errors import ConfigError
 from journeyman.problem import Problem, problem_id
 from journeyman.synthesis.stage import generate_splits
 from journeyman.trajectory import ToolCall
-from tests.unit.fakes import call
+from tests.unit.fakes import call, some
 
 GENERATED = [name for name in ENVIRONMENTS if isinstance(environment(name), Generator)]
-
-
-def some(family: str, count: int, seed: int = 0) -> list[Problem]:
-    maker = environment(family)
-    assert isinstance(maker, Generator)
-    return list(islice(maker.generate(random.Random(seed)), count))
 
 
 @pytest.mark.parametrize("family", ENVIRONMENTS)

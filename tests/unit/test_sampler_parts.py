@@ -1,6 +1,7 @@
 """The parts of the torch sampler, each against a naive reference."""
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def test_segments_cover_every_row_and_cost_no_more_than_one(lengths: dict[int, i
     parts = segments(lengths, call)
     for slot, length in lengths.items():
         assert sum(start <= slot < stop and length <= longest for start, stop, longest in parts) == 1
-    assert all(first[1] <= second[0] for first, second in zip(parts, parts[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in pairwise(parts))
     cost = sum(call + (stop - start) * longest for start, stop, longest in parts)
     assert cost <= call + (max(lengths) + 1) * max(lengths.values())
     if call == 10**9:
@@ -121,7 +122,7 @@ def test_segments_cover_every_row_and_cost_no_more_than_one(lengths: dict[int, i
 
 
 def test_a_long_row_among_short_ones_gets_a_segment_of_its_own() -> None:
-    lengths = {slot: 50 for slot in range(64)} | {20: 450}
+    lengths = dict.fromkeys(range(64), 50) | {20: 450}
     assert segments(lengths, 400) == [(0, 16, 50), (16, 24, 450), (24, 64, 50)]
 
 
