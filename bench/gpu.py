@@ -1,7 +1,7 @@
 """Does training and sampling on a GPU give what the CPU gives, and how fast is it?
 
-One command, no network, nothing but torch, transformers and pydantic: `python bench/gpu.py`. Supervised steps, one step of
-reinforcement learning and the torch sampler run with the same small model on both devices; then a larger model shows
+One command, no network, nothing but torch, transformers and pydantic: `python bench/gpu.py`. Supervised steps, one step
+of reinforcement learning and the torch sampler run with the same small model on both devices; then a larger model shows
 tokens per second and the share of the machine's own matmul peak. Without a GPU the CPU's side runs alone. The exit code
 is 1 when the two disagree.
 """
@@ -136,22 +136,24 @@ def supervised(folder: Path, device: Device, precision: Precision, steps: int) -
     return [own.step(lessons(32, 96, seed), objective)["loss/total"] for seed in range(steps)], own
 
 
-def policy_step(folder: Path, device: Device, precision: Precision, completions: Sequence[tuple[SampleRequest, Completion]]):
-    """Loss and gradient norm of one step of policy gradient on the same completions, and scores after it."""
-    rows = []
-    for number, (request, done) in enumerate(completions):
-        before, count = len(request.prompt_ids), len(done.token_ids)
-        rows.append(
-            Row(
-                token_ids=request.prompt_ids + done.token_ids,
-                mask=(0,) * before + (1,) * count,
-                logprobs=(0.0,) * before + done.logprobs,
-                advantages=(0.0,) * before + (1.0 if number % 2 else -1.0,) * count,
-            )
-        )
+def experience(request: SampleRequest, done: Completion, advantage: float) -> Row:
+    """A completion as the learner is given it."""
+    before, count = len(request.prompt_ids), len(done.token_ids)
+    return Row(
+        token_ids=request.prompt_ids + done.token_ids,
+        mask=(0,) * before + (1,) * count,
+        logprobs=(0.0,) * before + done.logprobs,
+        advantages=(0.0,) * before + (advantage,) * count,
+    )
+
+
+def policy_step(
+    folder: Path, device: Device, precision: Precision, rows: Sequence[Row]
+) -> tuple[float, float, list[list[float]]]:
+    """Loss and gradient norm of one step of policy gradient, and scores after it."""
     own = learner(folder, device, precision, 1)
     metrics = own.step(rows, ObjectiveConfig(type="grpo"))
-    return [metrics["loss/total"], metrics["loss/gradient_norm"]], own.score([row.token_ids for row in rows[:8]])
+    return metrics["loss/total"], metrics["loss/gradient_norm"], own.score([row.token_ids for row in rows[:8]])
 
 
 def check_cpu(folder: Path, steps: int) -> list[Check]:
@@ -163,8 +165,9 @@ def check_cpu(folder: Path, steps: int) -> list[Check]:
     done = sample(sampler, asked)
     plain = own.score([request.prompt_ids + found.token_ids for request, found in zip(asked, done, strict=True)])
     gap = worst([row[19:] for row in plain], [found.logprobs for found in done])
+    fell = losses[-1] < losses[0] - 1
     return [
-        Check(name="cpu: SFT loss falls", found=f"{losses[0]:.3f} -> {losses[-1]:.3f}", passed=losses[-1] < losses[0] - 1),
+        Check(name="cpu: SFT loss falls", found=f"{losses[0]:.3f} -> {losses[-1]:.3f}", passed=fell),
         Check(name="cpu: sampler and learner agree", found=f"{gap:.1e} nats", passed=gap < FLOAT32_TOLERANCE),
     ]
 
@@ -175,29 +178,31 @@ def check_gpu(folder: Path, device: Device, precision: Precision, steps: int) ->
     losses, _ = supervised(folder, "cpu", "float32", steps)
     others, own = supervised(folder, device, precision, steps)
     early = worst([losses[: steps // 4]], [others[: steps // 4]])
-    sampler, asked = engine(folder, device, precision), requests_for(48, 20, 24, 2048)
-    done = sample(sampler, asked)
-    on_cpu = engine(folder, "cpu", "float32")
-    same = sum(a.token_ids == b.token_ids for a, b in zip(done, sample(on_cpu, asked), strict=True))
-    rows = [request.prompt_ids + found.token_ids for request, found in zip(asked, done, strict=True)]
-    drawn = worst([row[19:] for row in asyncio.run(on_cpu.score(rows))], [found.logprobs for found in done])
-    pairs = list(zip(asked, done, strict=True))
-    loss, scores = policy_step(folder, "cpu", "float32", pairs)
-    other_loss, other_scores = policy_step(folder, device, precision, pairs)
+    sampler, on_cpu = engine(folder, device, precision), engine(folder, "cpu", "float32")
+    asked = requests_for(48, 20, 24, 2048)
+    done, done_on_cpu = sample(sampler, asked), sample(on_cpu, asked)
+    same = sum(a.token_ids == b.token_ids for a, b in zip(done, done_on_cpu, strict=True))
+    rows = [experience(*pair, 1.0 if n % 2 else -1.0) for n, pair in enumerate(zip(asked, done, strict=True))]
+    ids = [row.token_ids for row in rows]
+    drawn = worst([row[19:] for row in asyncio.run(on_cpu.score(ids))], [found.logprobs for found in done])
+    loss, norm, scores = policy_step(folder, "cpu", "float32", rows)
+    other_loss, other_norm, other_scores = policy_step(folder, device, precision, rows)
+    moved, ratio = worst(scores, other_scores), other_norm / norm
     asyncio.run(sampler.load_weights(own.weights(), 1))
-    synced = worst(asyncio.run(sampler.score(rows)), own.score(rows))
+    synced = worst(asyncio.run(sampler.score(ids)), own.score(ids))
     fell = others[-1] < others[0] - 1
-    mark = f"{device} {precision}: "
-    return [
-        Check(name=f"{mark}SFT loss falls", found=f"{others[0]:.3f} -> {others[-1]:.3f}", passed=fell),
-        Check(name=f"{mark}SFT losses, first {steps // 4} steps", found=f"{early:.1e} nats", passed=early < most),
-        Check(name=f"{mark}sampled log-probabilities", found=f"{drawn:.1e} nats", passed=drawn < most),
-        Check(name=f"{mark}same completions", found=f"{same} of {len(asked)}", passed=same > 0 or most > 0.1),
-        Check(name=f"{mark}RL step, loss", found=f"{abs(loss[0] - other_loss[0]):.1e}", passed=abs(loss[0] - other_loss[0]) < most),
-        Check(name=f"{mark}RL step, gradient norm", found=f"{other_loss[1] / loss[1]:.4f} of the CPU's", passed=abs(other_loss[1] / loss[1] - 1) < most),
-        Check(name=f"{mark}RL step, scores after it", found=f"{worst(scores, other_scores):.1e} nats", passed=worst(scores, other_scores) < most),
-        Check(name=f"{mark}sampler after a weight sync", found=f"{synced:.1e} nats", passed=synced < most),
+    checks = [
+        ("SFT loss falls", f"{others[0]:.3f} -> {others[-1]:.3f}", fell),
+        (f"SFT losses, first {steps // 4} steps", f"{early:.1e} nats", early < most),
+        ("sampled log-probabilities", f"{drawn:.1e} nats", drawn < most),
+        # Rounding decides a draw now and then, in bfloat16 often.
+        ("same completions", f"{same} of {len(asked)}", precision == "bfloat16" or same > len(asked) // 2),
+        ("RL step, loss", f"{abs(loss - other_loss):.1e}", abs(loss - other_loss) < most),
+        ("RL step, gradient norm", f"{ratio:.4f} of the CPU's", abs(ratio - 1) < most),
+        ("RL step, scores after it", f"{moved:.1e} nats", moved < most),
+        ("sampler after a weight sync", f"{synced:.1e} nats", synced < most),
     ]
+    return [Check(name=f"{device} {precision}: {name}", found=found, passed=passed) for name, found, passed in checks]
 
 
 def seconds(work: Callable[[], object], repeat: int) -> float:
@@ -226,7 +231,8 @@ def speeds(folder: Path, device: Device, precision: Precision, *, rows: int, len
     batch = [row for row in lessons(4 * rows, length, 3) if len(row.token_ids) > 0.9 * length][:rows]
     tokens, parameters = sum(len(row.token_ids) for row in batch), sum(p.numel() for p in own.weights().values())
     rate = tokens / seconds(lambda: own.step(batch, ObjectiveConfig(type="nll")), 3)
-    train = Speed(name="SFT step", device=device, precision=precision, tokens_per_s=rate, share=6 * parameters * rate / peak)
+    share = 6 * parameters * rate / peak
+    train = Speed(name="SFT step", device=device, precision=precision, tokens_per_s=rate, share=share)
     if device == "cpu" and precision != "float32":
         return [train]  # the sampler computes in float32 on a CPU
     sampler, asked = engine(folder, device, precision, slots=rows), requests_for(2 * rows, 64, 64, 2048)

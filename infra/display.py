@@ -76,10 +76,13 @@ class Display:
         home: the home folder.
         pid: the process whose run it is.
         terminal: where to show it; standard output may be elsewhere meanwhile.
+        found: is told the run's folder once it is there.
     """
 
-    def __init__(self, home: Path, *, pid: int, terminal: IO[str]) -> None:
-        self._runs, self._pid = RunStore(home), pid
+    def __init__(
+        self, home: Path, *, pid: int, terminal: IO[str], found: Callable[[Path], None] = lambda folder: None
+    ) -> None:
+        self._runs, self._pid, self._found = RunStore(home), pid, found
         self.console = Console(file=terminal, highlight=False)
         self._since = time.time() - 1  # records are rounded
         self._expected: Mapping[str, float] | None = None
@@ -122,6 +125,7 @@ class Display:
             if record is None or datetime.fromisoformat(record.started).timestamp() < self._since:
                 return []
             self.run, self._pipeline = record.id, record.pipeline
+            self._found(self._runs.folder(self.run))
         stages = read_progress(self._runs.folder(self.run) / "progress.json")
         if stages and self._expected is None:
             names = [stage.name for stage in stages]

@@ -6,13 +6,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from uuid import UUID
 
 from infra.definitions import MLFLOW, PREFECT, Ports, answers
 from infra.display import Display
 from infra.services import Services
 from journeyman.errors import UserError
+from journeyman.runs import RunStore
 
 EXTERNAL = {PREFECT: ("PREFECT_API_URL", "/health"), MLFLOW: ("MLFLOW_TRACKING_URI", "/health")}
 """A server that the environment names is used as it is, and none of ours is started in its place."""
@@ -23,6 +26,17 @@ class RunFailed(RuntimeError):
 
     def __init__(self, message: str, log: Path) -> None:
         super().__init__(f"{message}\n  the whole of it: {log}")
+
+
+@dataclass(slots=True)
+class Log:
+    """Where the output goes meanwhile."""
+
+    path: Path
+
+    def move(self, path: Path) -> None:
+        """It goes on in the same file, under another name."""
+        self.path = self.path.replace(path)
 
 
 def launch(home: Path, ports: Ports, start: Callable[[], str]) -> str:
@@ -39,40 +53,50 @@ def launch(home: Path, ports: Ports, start: Callable[[], str]) -> str:
         wanted = [name for name in (PREFECT, MLFLOW) if not _external(name)]
         services.start(wanted, ports)
         os.environ.update(services.environment())
-        run = _show(home, start)
+        with _output_in(home / "runs" / f".{os.getpid()}.log") as (terminal, log):
+            run = _show(home, start, terminal, log)
         hold.keep(services.up())
     return run
 
 
-def _show(home: Path, start: Callable[[], str]) -> str:
-    log = home / "runs" / f".{os.getpid()}.log"
-    with _output_in(log) as terminal:
-        display = Display(home, pid=os.getpid(), terminal=terminal)
-        try:
-            with display:
-                return start()
-        except UserError:
-            raise
-        except Exception as error:  # whatever else a stage may raise: told in one line, in full in the log
-            traceback.print_exc()
-            raise RunFailed(f"the run failed: {_first_line(error)}", _place(home, log, display.run)) from error
-        finally:
-            _settle(home, log, display.run)
-            atexit.register(_hush)
+def _show(home: Path, start: Callable[[], str], terminal: IO[str], log: Log) -> str:
+    display = Display(home, pid=os.getpid(), terminal=terminal, found=lambda folder: log.move(folder / "log.txt"))
+    try:
+        with display:
+            return start()
+    except KeyboardInterrupt:
+        if display.run is not None:
+            _cancel_in_prefect(RunStore(home).load(display.run).flow_run_id)
+        raise
+    except UserError:
+        raise
+    except Exception as error:  # whatever else a stage may raise: told in one line, in full in the log
+        traceback.print_exc()
+        raise RunFailed(f"the run failed: {_first_line(error)}", log.path) from error
+    finally:
+        _drain_prefect()
+        atexit.register(_hush)
 
 
 @contextmanager
-def _output_in(log: Path) -> Iterator[IO[str]]:
-    """Send standard output and error of this process and its children to a file; yields the terminal meanwhile."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _output_in(path: Path) -> Iterator[tuple[IO[str], Log]]:
+    """Send standard output and error of this process and its children to a file; yields the terminal meanwhile.
+
+    The file goes where the output tells of nothing: no run began, and the error says it all.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with log.open("ab") as file, os.fdopen(os.dup(1), "w", encoding="utf-8") as terminal:
+    log = Log(path)
+    with path.open("wb") as file, os.fdopen(os.dup(1), "w", encoding="utf-8") as terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            yield terminal
+            yield terminal, log
+        except UserError:
+            path.unlink(missing_ok=True)
+            raise
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -81,17 +105,32 @@ def _output_in(log: Path) -> Iterator[IO[str]]:
                 os.close(descriptor)
 
 
-def _place(home: Path, log: Path, run: str | None) -> Path:
-    """Where the log ends up: beside the run's record."""
-    return log if run is None else home / "runs" / run / "log.txt"
+def _cancel_in_prefect(flow_run_id: str) -> None:
+    """Prefect calls a flow that was interrupted from the keyboard crashed: say that it was cancelled."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
+    from prefect.states import Cancelled
+
+    wanted = [UUID(flow_run_id)]
+    with get_client(sync_client=True) as client:
+        for run in [
+            *client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=wanted))),
+            *client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=wanted))
+            ),
+        ]:
+            if run.state is None or run.state.is_crashed() or not run.state.is_final():
+                client.set_flow_run_state(run.id, Cancelled(message="Interrupted from the keyboard."), force=True)
 
 
-def _settle(home: Path, log: Path, run: str | None) -> None:
-    failed = sys.exc_info()[1]
-    if run is None and (failed is None or isinstance(failed, UserError)):
-        log.unlink()  # nothing began that it could tell of
-    else:
-        log.replace(_place(home, log, run))
+def _drain_prefect() -> None:
+    """Let Prefect send what waits while its server is up: at exit it would try for a minute to reach it."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(at_exit=False)
+        EventsWorker.drain_all(at_exit=False)
 
 
 def _hush() -> None:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from journeyman.problem import Problem
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -99,6 +101,19 @@ class Trajectory:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """JSON: how it was made, from what, at what cost."""
 
+    @classmethod
+    def at(cls, problem: Problem, **fields: Any) -> "Trajectory":
+        """An attempt at a problem, with what it takes from there filled in; `fields` are the others."""
+        return cls(
+            problem_id=problem.id,
+            family=problem.family,
+            question=problem.question,
+            reference=problem.answer,
+            tools=problem.tools,
+            min_calls=problem.min_calls,
+            **fields,
+        )
+
     @property
     def calls(self) -> tuple[ToolCall, ...]:
         return tuple(call for turn in self.turns for call in turn.calls)
@@ -163,9 +178,7 @@ def to_row(trajectory: Trajectory) -> dict[str, Any]:
         {
             "text": turn.text,
             "calls": [{"name": call.name, "arguments": _dump(call.arguments)} for call in turn.calls],
-            "results": [
-                {"name": r.name, "ok": r.ok, "output": r.output, "seconds": r.seconds} for r in turn.results
-            ],
+            "results": [{"name": r.name, "ok": r.ok, "output": r.output, "seconds": r.seconds} for r in turn.results],
             "start": turn.start,
             "stop": turn.stop,
             "error": turn.error,

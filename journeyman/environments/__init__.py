@@ -1,7 +1,7 @@
 """The problem families. To add one: a module here, a test, a line in `ENVIRONMENTS`."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from journeyman.environments.arithmetic import Arithmetic
 from journeyman.environments.base import Course, Environment, Generator, Step
@@ -18,7 +18,7 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def environment(name: str) -> Environment:
     """The environment of a family, made once in a process. Raises `KeyError` for an unknown one."""
     return ENVIRONMENTS[name]()

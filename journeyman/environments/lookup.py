@@ -17,13 +17,55 @@ from journeyman.trajectory import ToolCall
 WORLD_SEED = 7
 """The encyclopedia is the same in every run; only the questions follow the run's seed."""
 CITIES = 40
-STARTS = "Ba Co De Fi Gu Ha Jo Ke Li Mu Na Po Qui Re Si Tu Va Wo Xe Zi".split()
-ENDS = "bel cor dan fin gul han jor kel lin mur nas pol ras sil tor vek win xan yor zul".split()
-CITY_ENDS = "burg ford ham mouth stad ton ville wick".split()
+STARTS = [
+    "Ba",
+    "Co",
+    "De",
+    "Fi",
+    "Gu",
+    "Ha",
+    "Jo",
+    "Ke",
+    "Li",
+    "Mu",
+    "Na",
+    "Po",
+    "Qui",
+    "Re",
+    "Si",
+    "Tu",
+    "Va",
+    "Wo",
+    "Xe",
+    "Zi",
+]
+ENDS = [
+    "bel",
+    "cor",
+    "dan",
+    "fin",
+    "gul",
+    "han",
+    "jor",
+    "kel",
+    "lin",
+    "mur",
+    "nas",
+    "pol",
+    "ras",
+    "sil",
+    "tor",
+    "vek",
+    "win",
+    "xan",
+    "yor",
+    "zul",
+]
+CITY_ENDS = ["burg", "ford", "ham", "mouth", "stad", "ton", "ville", "wick"]
 VALUES: Mapping[str, Sequence[str]] = {
-    "pet": "cat dog horse parrot rabbit goat turtle hamster".split(),
-    "job": "baker pilot nurse farmer tailor lawyer miner potter".split(),
-    "sport": "tennis chess hockey rugby golf judo polo cricket".split(),
+    "pet": ["cat", "dog", "horse", "parrot", "rabbit", "goat", "turtle", "hamster"],
+    "job": ["baker", "pilot", "nurse", "farmer", "tailor", "lawyer", "miner", "potter"],
+    "sport": ["tennis", "chess", "hockey", "rugby", "golf", "judo", "polo", "cricket"],
     "river": [start + end for start in STARTS for end in ("beck", "flow")],
 }
 PERSON_RELATIONS = ("city", "pet", "job", "sport")

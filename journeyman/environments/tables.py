@@ -14,9 +14,38 @@ from journeyman.trajectory import ToolCall
 
 WORLD_SEED = 11
 """The table is the same in every run; only the questions follow the run's seed."""
-SHOPS = "north south east west harbour market station castle bridge garden mill tower".split()
-COLOURS = "red blue green black white brown pink grey gold silver".split()
-ITEMS = "lamp chair table clock vase mirror shelf rug basket bowl candle frame kettle plate stool".split()
+SHOPS = [
+    "north",
+    "south",
+    "east",
+    "west",
+    "harbour",
+    "market",
+    "station",
+    "castle",
+    "bridge",
+    "garden",
+    "mill",
+    "tower",
+]
+COLOURS = ["red", "blue", "green", "black", "white", "brown", "pink", "grey", "gold", "silver"]
+ITEMS = [
+    "lamp",
+    "chair",
+    "table",
+    "clock",
+    "vase",
+    "mirror",
+    "shelf",
+    "rug",
+    "basket",
+    "bowl",
+    "candle",
+    "frame",
+    "kettle",
+    "plate",
+    "stool",
+]
 COLUMNS = ("price", "weight", "amount", "size")
 WORDS = {"max": "highest", "min": "lowest", "sum": "total"}
 CONFUSED = {"max": "min", "min": "sum", "sum": "max"}

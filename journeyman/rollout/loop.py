@@ -109,7 +109,9 @@ class _Attempt:
             return ToolResult(name=call.name, ok=False, output=f"error: no such tool; there are {offered}")
         return await tool.call(call.arguments)
 
-    def _extend(self, ids: "tuple[int, ...] | list[int]", mask: int, logprobs: "tuple[float, ...] | list[float]") -> None:
+    def _extend(
+        self, ids: "tuple[int, ...] | list[int]", mask: int, logprobs: "tuple[float, ...] | list[float]"
+    ) -> None:
         self.ids += ids
         self._mask += [mask] * len(ids)
         self._logprobs += logprobs
@@ -117,14 +119,9 @@ class _Attempt:
     def trajectory(self) -> Trajectory:
         job, problem = self._job, self._job.problem
         assert self.stop_reason is not None
-        return Trajectory(
+        return Trajectory.at(
+            problem,
             id=f"{derive(problem.id, job.seed, job.sample):016x}",
-            problem_id=problem.id,
-            family=problem.family,
-            question=problem.question,
-            reference=problem.answer,
-            tools=problem.tools,
-            min_calls=problem.min_calls,
             turns=tuple(self._turns),
             stop_reason=self.stop_reason,
             answer=self._answer,

@@ -210,24 +210,29 @@ def _shapes(model: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _cache_bytes(model: Path, max_length: int, share: float) -> int:
-    """Size of a float32 KV cache on a CPU: enough rows, at most a share of the free memory."""
+    """Size of a float32 KV cache on a CPU: enough rows, at most a share of the free memory. Raises `ConfigError`."""
     import psutil
     from transformers import AutoConfig
-    from vllm.v1.attention.backends.cpu_attn import (  # pyright: ignore[reportMissingImports]
-        CPUAttentionBackend,
-    )
 
     config = AutoConfig.from_pretrained(model).get_text_config()
+    # Some architectures have it as a field of its own, others leave it to be derived.
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    known = CPUAttentionBackend.get_supported_head_sizes()
+    _check_head_size(width)
+    wanted = ROWS_IN_CACHE * max_length * config.num_hidden_layers * 2 * config.num_key_value_heads * width * 4
+    return max(64 * 2**20, min(wanted, int(share * psutil.virtual_memory().available)))
+
+
+def _check_head_size(width: int) -> None:
+    """vLLM itself says so with the first request only, and the engine dies of it."""
+    from vllm.v1.attention.backends import cpu_attn  # pyright: ignore[reportMissingImports]
+
+    known = cpu_attn.CPUAttentionBackend.get_supported_head_sizes()
     if width not in known:
         raise ConfigError(
             f"vLLM on a CPU has no attention heads of size {width}",
             place="model.head_dim",
             remedy=f"take one of {', '.join(map(str, known))}, or compute.sampler.type=torch",
         )
-    wanted = ROWS_IN_CACHE * max_length * config.num_hidden_layers * 2 * config.num_key_value_heads * width * 4
-    return max(64 * 2**20, min(wanted, int(share * psutil.virtual_memory().available)))
 
 
 class _Gate:

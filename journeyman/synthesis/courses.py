@@ -21,14 +21,9 @@ async def play(problem: Problem, course: Course, *, source: str, provenance: Map
         observation = result.output
     answer = observation if course.answer is None else course.answer
     turns.append(Turn(text=f"<answer>{answer}</answer>"))
-    return Trajectory(
+    return Trajectory.at(
+        problem,
         id=f"{derive(problem.id, source, repr(course)):016x}",
-        problem_id=problem.id,
-        family=problem.family,
-        question=problem.question,
-        reference=problem.answer,
-        tools=problem.tools,
-        min_calls=problem.min_calls,
         turns=tuple(turns),
         stop_reason=StopReason.ANSWER,
         answer=answer,

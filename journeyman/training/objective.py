@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from journeyman.config import ObjectiveConfig
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -59,7 +58,9 @@ def grpo(batch: TokenBatch, config: ObjectiveConfig) -> "tuple[Tensor, dict[str,
     loss = -(weight_BT * torch.minimum(gain_BT, clipped_gain_BT) * batch.mask_BT).sum()
     with torch.no_grad():
         sums = {
-            "policy/importance_ratio_mean": (torch.exp(batch.logprobs_BT - batch.sampler_logprobs_BT) * batch.mask_BT).sum(),
+            "policy/importance_ratio_mean": (
+                torch.exp(batch.logprobs_BT - batch.sampler_logprobs_BT) * batch.mask_BT
+            ).sum(),
             "policy/clip_fraction": ((clipped_gain_BT < gain_BT) * batch.mask_BT).sum(),
             "policy/truncated_fraction": ((importance_BT > config.importance_cap) * batch.mask_BT).sum(),
         }

@@ -12,7 +12,6 @@ from typing import Any
 from journeyman.config import PipelineConfig, RlConfig
 from journeyman.credit import CREDITS
 from journeyman.curriculum import CURRICULA
-from journeyman.errors import InfrastructureError
 from journeyman.problem import Problem
 from journeyman.progress import Observer
 from journeyman.replay.buffer import ReplayBuffer, Replayed

@@ -1,5 +1,6 @@
 """The command line from end to end at tiny size: real servers, real actors, a real crash."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,10 +17,20 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 TINY = (
-    *("model.hidden_size=32", "model.layers=2", "model.head_dim=16", "model.feed_forward=64", "compute.sampler.slots=16"),
+    *(
+        "model.hidden_size=32",
+        "model.layers=2",
+        "model.head_dim=16",
+        "model.feed_forward=64",
+        "compute.sampler.slots=16",
+    ),
     *("problems.train=60", "problems.dev=6", "problems.heldout=12", "synthesize.demonstrations=120"),
     *("sft.steps=6", "sft.batch=8", "sft.checkpoint_every=3"),
-    *(f"rl.{block}.{option}" for block in ("accuracy", "efficiency") for option in ("problems=4", "group=2", "max_new_tokens=8")),
+    *(
+        f"rl.{block}.{option}"
+        for block in ("accuracy", "efficiency")
+        for option in ("problems=4", "group=2", "max_new_tokens=8")
+    ),
     *("rl.accuracy.checkpoint_every=1", "rl.efficiency.steps=1", "rl.accuracy.dynamic_sampling=false"),
     *("evaluate.samples=1", "evaluate.max_new_tokens=8", "evaluate.bootstrap=100"),
 )
@@ -135,10 +146,8 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _alive(pid: int) -> bool:

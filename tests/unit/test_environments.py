@@ -190,7 +190,7 @@ def test_more_train_problems_leave_the_heldout_ones_as_they_are() -> None:
 
 def test_a_family_that_runs_out_of_problems_is_a_config_error() -> None:
     endless = GeneratedProblems(families={"lookup": 1}, train=100_000, dev=1, heldout=1)
-    with pytest.raises(ConfigError, match="lookup has only .* different problems where 100000 are asked for"):
+    with pytest.raises(ConfigError, match=r"lookup has only .* different problems where 100000 are asked for"):
         generate_splits(endless, 1, 0)
     with pytest.raises(ConfigError, match="gsm8k does not generate problems"):
         generate_splits(GeneratedProblems.model_construct(families={"gsm8k": 1.0}, train=1, dev=1, heldout=1), 1, 0)

@@ -86,7 +86,9 @@ def test_bombs_are_malformed_turns() -> None:
         return parse_turn(f"<tool_call>{body}</tool_call>").error
 
     assert error("[" * 10**5) == error("[" * 10**5 + "]" * 10**5) == error("9" * 5000) == "a call that is not JSON"
-    assert error("[" * 900 + "]" * 900) == error('{"a":' * 40 + "1" + "}" * 40) == f"a call nested deeper than {MAX_DEPTH}"
+    assert (
+        error("[" * 900 + "]" * 900) == error('{"a":' * 40 + "1" + "}" * 40) == f"a call nested deeper than {MAX_DEPTH}"
+    )
     assert parse_turn(CALL * (MAX_CALLS + 1)).error == f"more than {MAX_CALLS} calls in one turn"
     assert parse_turn("<think>" * 10**5).error == "<think> is not closed"
 

@@ -42,12 +42,17 @@ def test_digits_and_spaces_stand_alone() -> None:
 
 
 def test_the_boilerplate_of_a_turn_is_in_one_piece() -> None:
-    turn = (
-        '<think>add</think>\n<tool_call>\n{"name": "calculator", "arguments": {"expression": "6+7"}}\n</tool_call><|im_end|>'
-    )
+    turn = '<think>add</think>\n<tool_call>\n{"name": "calculator", "arguments": {"expression": "6+7"}}\n</tool_call><|im_end|>'
     head = '</think>\n<tool_call>\n{"name": "calculator", "arguments": {"expression": "'
     assert pieces(turn) == ["<think>", "a", "d", "d", head, "6", "+", "7", '"}}\n</tool_call>', "<|im_end|>"]
-    assert pieces("<think>x</think>\n<answer>13</answer>") == ["<think>", "x", "</think>\n<answer>", "1", "3", "</answer>"]
+    assert pieces("<think>x</think>\n<answer>13</answer>") == [
+        "<think>",
+        "x",
+        "</think>\n<answer>",
+        "1",
+        "3",
+        "</answer>",
+    ]
     assert pieces("<think>x</think><answer>") == ["<think>", "x", "</think>", "<answer>"]
 
 
