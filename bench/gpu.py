@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer
@@ -64,7 +64,7 @@ class Speed:
     """Of the matmul peak that was measured on the device in this precision."""
 
 
-def build(folder: Path, shape: dict[str, int], *, feed_forward: int, vocabulary: int) -> Path:
+def build(folder: Path, shape: dict[str, Any], *, feed_forward: int, vocabulary: int) -> Path:
     """An untrained model and a tokenizer of numbered words."""
     config = Qwen3Config(
         **shape,

@@ -6,7 +6,7 @@ from journeyman.config import CurateConfig
 from tasks.data import curate_trajectories
 from tasks.reap import mark_cancelled, mark_crashed
 from tasks.run import continue_run
-from tasks.stage import perform
+from tasks.stage import perform, result
 
 
 @flow(name="curate", on_cancellation=[mark_cancelled], on_crashed=[mark_crashed])
@@ -19,4 +19,4 @@ def curate(from_run: str = "latest", options: CurateConfig | None = None) -> str
     """
     with continue_run(from_run, "curate", curate=options) as run:
         perform(curate_trajectories, run, "curate")
-    return run.id
+    return result(run, "curate")

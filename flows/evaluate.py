@@ -6,7 +6,7 @@ from journeyman.config import EvaluateConfig
 from tasks.evaluation import evaluate_policies, publish
 from tasks.reap import mark_cancelled, mark_crashed
 from tasks.run import continue_run
-from tasks.stage import perform
+from tasks.stage import perform, result
 
 
 @flow(name="evaluate", on_cancellation=[mark_cancelled], on_crashed=[mark_crashed])
@@ -19,4 +19,4 @@ def evaluate(from_run: str = "latest", options: EvaluateConfig | None = None) ->
     """
     with continue_run(from_run, "evaluate", evaluate=options) as run:
         publish(run, perform(evaluate_policies, run, "evaluate"))
-    return run.id
+    return result(run, "evaluate")

@@ -6,7 +6,7 @@ from journeyman.config import RlConfig
 from tasks.reap import mark_cancelled, mark_crashed
 from tasks.recipes import chosen_block
 from tasks.run import config_of, continue_run
-from tasks.stage import perform
+from tasks.stage import perform, result
 from tasks.training import train_rl
 
 
@@ -22,4 +22,4 @@ def rl(from_run: str = "latest", block: RlConfig | str = "") -> str:
     name, changed = chosen_block(config_of(from_run), block)
     with continue_run(from_run, f"rl-{name}", rl=changed) as run:
         perform(train_rl, run, f"rl-{name}")
-    return run.id
+    return result(run, f"rl-{name}")

@@ -5,7 +5,7 @@ from prefect import flow
 from journeyman.config import SftConfig
 from tasks.reap import mark_cancelled, mark_crashed
 from tasks.run import continue_run
-from tasks.stage import perform
+from tasks.stage import perform, result
 from tasks.training import train_sft
 
 
@@ -19,4 +19,4 @@ def sft(from_run: str = "latest", options: SftConfig | None = None) -> str:
     """
     with continue_run(from_run, "sft", sft=options) as run:
         perform(train_sft, run, "sft")
-    return run.id
+    return result(run, "sft")

@@ -6,7 +6,7 @@ from journeyman.config import PipelineConfig
 from tasks.data import make_demonstrations
 from tasks.reap import mark_cancelled, mark_crashed
 from tasks.run import continue_run, start_run
-from tasks.stage import perform
+from tasks.stage import perform, result
 
 
 @flow(name="synthesize", on_cancellation=[mark_cancelled], on_crashed=[mark_crashed])
@@ -19,4 +19,4 @@ def synthesize(config: PipelineConfig | None = None, from_run: str = "latest") -
     """
     with start_run(config, stages=["synthesize"]) if config else continue_run(from_run, "synthesize") as run:
         perform(make_demonstrations, run, "synthesize")
-    return run.id
+    return result(run, "synthesize")

@@ -23,7 +23,7 @@ from journeyman.provenance import git_commit
 from journeyman.runs import RunRecord, RunStore, StageRecord, Status, ended
 from journeyman.tracking import RunTracker, StageTracker, Tracker
 from tasks.board import Board
-from tasks.pages import flow_run_url, link
+from tasks.pages import flow_run_url, link, table
 from tasks.reap import crash_in_prefect
 from tasks.recipes import ladder, plan
 
@@ -117,6 +117,8 @@ class Run:
         self.record = ended(self.record, status, error="" if error is None else f"{type(error).__name__}: {error}")
         self.runs.save(self.record)
         self.board.close(status)
+        if status in (Status.COMPLETED, Status.FAILED):
+            table("stages", _rows(self.record), f"The stages of run {self.id}: {status}")
         self.tracked.finish(mlflow_status(status))
         self.tracker.close()
         self.lock.close()
@@ -186,6 +188,13 @@ class Run:
         stages = dict(self.record.stages)
         stages[stage] = replace(stages.get(stage, StageRecord()), **changes)
         self.save(stages=stages)
+
+
+def _rows(record: RunRecord) -> list[dict[str, Any]]:
+    return [
+        {"stage": name, "status": stage.status, "seconds": stage.seconds, "artifact": stage.key}
+        for name, stage in record.stages.items()
+    ]
 
 
 def mlflow_status(status: Status) -> str:

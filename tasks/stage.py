@@ -11,6 +11,7 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
 from journeyman.artifacts import Artifact, Recipe
@@ -103,6 +104,14 @@ def perform(stage_task: StageTask, run: Run, stage: str) -> Artifact:
     run.end(stage, Status.COMPLETED if made_here else Status.CACHED, time.monotonic() - started)
     _tell(run, artifact)
     return artifact
+
+
+def result(run: Run, stage: str) -> str:
+    """What a stage's flow returns: the run's id, in the state Cached where there was nothing to make."""
+    if run.record.stages[stage].status != Status.CACHED:
+        return run.id
+    # Prefect takes a state that a flow returns for its own; who called the flow is given the data.
+    return cast(str, Completed(name="Cached", message="Its artifact was there already.", data=run.id))
 
 
 def _make(job: Job, body: Body) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Stage evaluate: every policy of the ladder on the same held-out problems, sampled and greedy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from journeyman.config import EvaluateConfig, PipelineConfig
 from journeyman.evaluation.report import write_report
 from journeyman.problem import Problem
 from journeyman.progress import Observer
-from journeyman.rollout.job import RolloutJob, SamplerPool
+from journeyman.rollout.job import RolloutJob, SamplerPool, attempt_all
 from journeyman.seeds import derive
 from journeyman.synthesis.problems import read_problems
 from journeyman.training.workers import Workers
@@ -44,7 +45,12 @@ def evaluate(
         greedy[name] = attempts(pool, heldout, config.evaluate, seed=config.seed, greedy=True)
         observer.trajectories(sampled[name][:4], step=number)
         observer.progress(number + 1, len(policies), name)
-    kept = [t for made in (*sampled.values(), *greedy.values()) for t in made]
+    kept = [
+        replace(trajectory, provenance={**trajectory.provenance, "policy": name})
+        for made in (sampled, greedy)
+        for name, trajectories in made.items()
+        for trajectory in trajectories
+    ]
     write_trajectories(kept, out / "trajectories.parquet")
     return write_report(config, sampled=sampled, greedy=greedy, seconds=seconds, out=out, counts=counts)
 
@@ -65,4 +71,4 @@ def attempts(
         for problem in problems
         for sample in range(1 if greedy else settings.samples)
     ]
-    return pool.rollout(jobs)
+    return attempt_all(pool, jobs)

@@ -58,7 +58,9 @@ class ChatFormat:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a sampled turn, without its end-of-turn token."""
         body = ids[:-1] if ids and ids[-1] == self.end_id else ids
-        return self.tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode(list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str), "one row of ids gives one text"
+        return text
 
     def encode(self, trajectory: Trajectory, tools: Sequence["Tool"]) -> tuple[list[int], list[int]]:
         """(T ids, T mask) of a written trajectory; the mask is 1 on what a model would have sampled."""
@@ -94,7 +96,7 @@ class ChatFormat:
                 break
         else:
             raise UserError("the chat template does not render tool messages", remedy="use a model made for tools")
-        end = self.tokenizer.convert_ids_to_tokens(self.end_id)
+        end = self.decode([self.end_id, self.end_id])  # one of the two is taken for the end of the turn
         after = text.split(said, 1)[1].split(end, 1)[1]
         return self._cut(after, marks)
 

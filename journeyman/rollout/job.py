@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from journeyman.errors import InfrastructureError
 from journeyman.problem import Problem
-from journeyman.trajectory import Trajectory
+from journeyman.trajectory import StopReason, Trajectory
 
 if TYPE_CHECKING:
     import torch
@@ -40,3 +41,22 @@ class SamplerPool(Protocol):
     def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         """As `Sampler.score`, of one worker after another: every worker's answers, concatenated worker by worker."""
         ...
+
+
+def attempt_all(pool: SamplerPool, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
+    """Make every attempt; what failed through no fault of the model is dispatched once more, then left unscored.
+
+    Raises `InfrastructureError` where not one attempt came through.
+    """
+    made = list(pool.rollout(jobs))
+    failed = [i for i, trajectory in enumerate(made) if trajectory.stop_reason is StopReason.INFRASTRUCTURE]
+    if failed:
+        for i, trajectory in zip(failed, pool.rollout([jobs[i] for i in failed]), strict=True):
+            made[i] = trajectory
+    if made and all(trajectory.stop_reason is StopReason.INFRASTRUCTURE for trajectory in made):
+        raise InfrastructureError(f"all {len(made)} attempts failed: {_reason(made[0])}")
+    return made
+
+
+def _reason(trajectory: Trajectory) -> str:
+    return next((result.output for turn in trajectory.turns for result in turn.results if not result.ok), "no reason")

@@ -67,6 +67,11 @@ class SlotDecoder:
         self._tokens_out = torch.zeros(slots, max_length, dtype=torch.long, device=self._device)
         self._logprobs_out = torch.zeros(slots, max_length, device=self._device)
 
+    @property
+    def full(self) -> bool:
+        """Whether no row can be admitted."""
+        return not self._free
+
     def prepare(self, row: Row) -> bool:
         """Hash the prompt; True when it goes on where a finished row ended."""
         row.hashes = chain(row.request.prompt_ids)

@@ -172,7 +172,8 @@ class TorchEngine:
         while self._sampling or self._continuing or self._fresh or self._updates:
             self._drop_cancelled()
             if not self._updates:
-                self._admit()
+                if not self._decoder.full:
+                    self._admit()
             elif not self._sampling:
                 self._update()
             if self._sampling:

@@ -37,7 +37,7 @@ class Learner:
         # On a CPU the fused attention kernel is slow backwards in bfloat16: the plain one takes a fifth less for a step.
         attention = "eager" if self._device.type == "cpu" and self._dtype == torch.bfloat16 else "sdpa"
         model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=torch.float32, attn_implementation=attention)
-        self._model = model.to(self._device).train()
+        self._model = model.to(self._device).train()  # pyright: ignore[reportArgumentType]
         self._optimizers = build_optimizers(self._model, spec.optimizer)
         self._base_rates = [[group["lr"] for group in o.param_groups] for o in self._optimizers]
         self._steps = 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from journeyman.config import ModelConfig, PretrainedModel, ScratchModel
 from journeyman.errors import ConfigError
+from journeyman.training.tokenizer import END, PAD, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,8 +24,6 @@ def make_base(
     """Write the untrained model and its tokenizer to a folder in the usual Hugging Face format."""
     if isinstance(config, PretrainedModel):
         return _copy_pretrained(config, folder)
-    from journeyman.training.tokenizer import train_tokenizer
-
     tokenizer = train_tokenizer(texts, specs, phrases, vocabulary=config.vocabulary, max_length=config.max_length)
     tokenizer.save_pretrained(folder)
     _make_scratch(config, folder, tokenizer, seed)
@@ -34,6 +33,7 @@ def _make_scratch(config: ScratchModel, folder: Path, tokenizer: "PreTrainedToke
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
+    vocabulary = tokenizer.get_vocab()
     shape = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
@@ -45,8 +45,8 @@ def _make_scratch(config: ScratchModel, folder: Path, tokenizer: "PreTrainedToke
         max_position_embeddings=config.max_length,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=vocabulary[END],
+        pad_token_id=vocabulary[PAD],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -16,7 +16,7 @@ from journeyman.problem import Problem
 from journeyman.progress import Observer
 from journeyman.replay.buffer import ReplayBuffer, Replayed
 from journeyman.rewards import REWARDS, apply_reward
-from journeyman.rollout.job import RolloutJob, SamplerPool
+from journeyman.rollout.job import RolloutJob, SamplerPool, attempt_all
 from journeyman.seeds import derive
 from journeyman.synthesis.problems import read_problems
 from journeyman.training.checkpoints import Checkpoints
@@ -143,7 +143,7 @@ class ReinforceLoop:
             for place, problem in enumerate(self.curriculum.choose(stage.problems, step=self.step))
             for sample in range(stage.group)
         ]
-        return self._samplers.rollout(jobs)
+        return attempt_all(self._samplers, jobs)
 
     def _score(self, trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
         """The step's groups, with their rewards."""
@@ -186,7 +186,8 @@ class ReinforceLoop:
 
     def sync(self) -> float:
         """Give the sampler the learner's weights; returns the probe's largest difference."""
-        longest_first = sorted({t.token_ids for t in self.sampled}, key=len, reverse=True)
+        # Without a turn there is only a prompt, and it was too long for the model.
+        longest_first = sorted({t.token_ids for t in self.sampled if t.turns}, key=len, reverse=True)
         return sync_weights(
             self.learner,
             self._samplers,

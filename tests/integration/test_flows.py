@@ -17,20 +17,26 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.filters import FlowRunFilterParentFlowRunId as Parent
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import Cancelling
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from flows.curate import curate
 from flows.rl import rl
 from flows.synthesize import synthesize
+from infra.deployments import pipelines
 from journeyman.artifacts import ArtifactStore
 from journeyman.config import CurateConfig, PipelineConfig, RlConfig
 from journeyman.errors import ArtifactError, ConfigError, DataError, InfrastructureError, UserError
 from journeyman.runs import RunRecord, RunStore, Status
 from tasks.recipes import ladder, plan
+from tests.integration.conftest import stop
 from tests.integration.toy_flows import CONFIG, failing, slow, toy_failing, toy_ladder
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 120.0
 
 
 @pytest.fixture
@@ -41,14 +47,15 @@ def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
 
 def task_states(client: SyncPrefectClient, record: RunRecord) -> dict[str, str]:
     """Name to state of the task runs in a run's subflows; waits for the server, which hears of states by and by."""
-    deadline = time.monotonic() + 30
-    while True:
+    states: dict[str, str] = {}
+
+    def settled() -> bool:
         runs = client.read_task_runs(flow_run_filter=children_of(record))
-        states = {run.name: run.state_name or "" for run in runs}
-        done = states and all(state not in ("Pending", "Running") for state in states.values())
-        if done or time.monotonic() > deadline:
-            return states
-        time.sleep(0.2)
+        states.update({run.name: run.state_name or "" for run in runs})
+        return bool(states) and not {"Pending", "Running"} & set(states.values())
+
+    wait_until(settled)
+    return states
 
 
 def with_rl(config: PipelineConfig, name: str, **changes: Any) -> PipelineConfig:
@@ -132,13 +139,18 @@ def test_a_second_run_is_cached_throughout(toy: Ladder, client: SyncPrefectClien
     assert set(statuses(second).values()) == {Status.CACHED}
     assert keys(second) == keys(toy.first)
     assert set(task_states(client, second).values()) == {"Cached"}
+    children = client.read_flow_runs(flow_run_filter=children_of(second))
+    assert [run.state_name for run in children] == ["Cached"] * len(ladder(CONFIG))
 
 
 def test_the_page_has_tables_and_progress(toy: Ladder, client: SyncPrefectClient) -> None:
     children = client.read_flow_runs(flow_run_filter=children_of(toy.first))
     assert sorted(run.name for run in children) == sorted(f"{name} of {toy.first.id}" for name in ladder(CONFIG))
-    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id for run in children]))
+    pages = [UUID(toy.first.flow_run_id), *(run.id for run in children)]
+    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=pages))
     by_key = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=own)}
+    stages = json.loads(str(by_key["stages"].data))
+    assert [(row["stage"], row["status"]) for row in stages] == [(name, "completed") for name in ladder(CONFIG)]
     bar = by_key["rl-accuracy-progress"]
     assert (bar.type, bar.data) == ("progress", 50.0)
     rows = {row["what"]: row["value"] for row in json.loads(str(by_key["rl-accuracy-summary"].data))}
@@ -263,24 +275,28 @@ def start(program: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, start_new_session=True)
 
 
-def wait_for(path: Path, pattern: str, *, process: subprocess.Popen) -> Path:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := list(path.glob(pattern)):
-            return found[0]
-        assert process.poll() is None, "it ended early"
+def wait_for(path: Path, pattern: str) -> Path:
+    """The first file that matches, as soon as there is one."""
+    wait_until(lambda: any(path.glob(pattern)))
+    return next(path.glob(pattern))
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not done():
+        assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.1)
-    raise AssertionError(f"no {pattern}")
 
 
-SLOW = "from tests.integration.toy_flows import slow; slow()"
+SLOW = "from tests.integration.conftest import stop
+from tests.integration.toy_flows import slow; slow()"
 
 
 def test_a_killed_run_is_marked_and_the_next_one_goes_on_from_its_checkpoint(
     journeyman_home: Path, client: SyncPrefectClient
 ) -> None:
     process = start(SLOW)
-    wait_for(journeyman_home, "work/*/checkpoint", process=process)
+    wait_for(journeyman_home, "work/*/checkpoint")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     runs = RunStore(journeyman_home)
@@ -302,9 +318,60 @@ def test_a_killed_run_is_marked_and_the_next_one_goes_on_from_its_checkpoint(
 
 def test_a_run_that_is_interrupted_ends_cancelled(journeyman_home: Path) -> None:
     process = start(SLOW)
-    checkpoint = wait_for(journeyman_home, "work/*/checkpoint", process=process)
+    checkpoint = wait_for(journeyman_home, "work/*/checkpoint")
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
     record = RunStore(journeyman_home).find()
     assert (record.status, record.stages["synthesize"].status) == (Status.CANCELLED, Status.CANCELLED)
     assert (checkpoint.parent / "closed").read_text() == str(process.pid), "the stage cleaned up"
+
+
+@pytest.fixture
+def worker(prefect_server: str, journeyman_home: Path, client: SyncPrefectClient) -> Iterator[None]:
+    """A real worker, that has the test's home."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "toys", "--type", "process"]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    yield
+    stop(process)
+
+
+def test_a_run_that_is_cancelled_in_the_browser_ends_cancelled(
+    worker: None, journeyman_home: Path, client: SyncPrefectClient
+) -> None:
+    client.create_work_pool(WorkPoolCreate(name="toys", type="process"), overwrite=True)
+    deployment = client.create_deployment(
+        flow_id=client.create_flow(slow),
+        name="toy",
+        entrypoint="tests.integration.toy_flows.slow",
+        work_pool_name="toys",
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+    )
+    flow_run = client.create_flow_run_from_deployment(deployment)
+    checkpoint = wait_for(journeyman_home, "work/*/checkpoint")
+    client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
+    wait_until(lambda: client.read_flow_run(flow_run.id).state_name == "Cancelled")
+    record = RunStore(journeyman_home).find()
+    assert record.flow_run_id == str(flow_run.id)
+    wait_until(lambda: RunStore(journeyman_home).find().status == Status.CANCELLED)
+    assert (checkpoint.parent / "closed").exists(), "the stage cleaned up"
+    wait_until(lambda: not RunStore(journeyman_home).alive(record.id))
+    assert task_states(client, record), "none is left running"
+
+
+def test_the_deployments_register_and_refuse_unknown_keys(
+    prefect_server: str, client: SyncPrefectClient, journeyman_home: Path
+) -> None:
+    client.create_work_pool(WorkPoolCreate(name="journeyman", type="process"), overwrite=True)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=240)
+    whole = client.read_deployment_by_name("pipeline/quickstart")
+    assert whole.parameters == {"config": pipelines()["quickstart"]}
+    assert [schedule.active for schedule in whole.schedules] == [False]
+    assert whole.global_concurrency_limit is not None and whole.global_concurrency_limit.limit == 1
+    block = client.read_deployment_by_name("rl/quickstart").parameters["block"]
+    assert block == pipelines()["quickstart"]["rl"][0]
+    with pytest.raises(PrefectHTTPStatusError, match="stepz"):
+        client.create_flow_run_from_deployment(
+            client.read_deployment_by_name("rl/quickstart").id,
+            parameters={"block": {"name": "accuracy", "stepz": 3}},
+        )

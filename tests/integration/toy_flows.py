@@ -7,11 +7,10 @@ from collections.abc import Callable
 from prefect import flow
 
 from journeyman.config import PipelineConfig
-from journeyman.errors import InfrastructureError, UserError
 from tasks.reap import mark_cancelled, mark_crashed
 from tasks.recipes import ladder
 from tasks.run import continue_run, start_run
-from tasks.stage import Desk, StageTask, Summary, perform, stage_task
+from tasks.stage import Desk, StageTask, Summary, perform, result, stage_task
 
 CONFIG = PipelineConfig.model_validate(
     {
@@ -46,9 +45,10 @@ def toy_ladder(made: list[str]) -> Callable[[PipelineConfig], str]:
     stage = stage_task(toy_body(made))
 
     @flow(name="toy-stage")
-    def toy_stage(from_run: str, name: str) -> None:
+    def toy_stage(from_run: str, name: str) -> str:
         with continue_run(from_run, name) as run:
             perform(stage, run, name)
+        return result(run, name)
 
     @flow(name="toy-pipeline")
     def toy_pipeline(config: PipelineConfig) -> str:
@@ -114,6 +114,3 @@ def slow() -> str:
     with start_run(CONFIG, stages=["synthesize"]) as run:
         slow_stage(run.id)
     return run.id
-
-
-__all__ = ["CONFIG", "InfrastructureError", "UserError"]
