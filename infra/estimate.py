@@ -63,7 +63,7 @@ class Rates:
 def remaining(
     stages: Sequence[Timed], expected: Mapping[str, float], rates: Rates, now: float
 ) -> dict[str, float | None]:
-    """Stage to its seconds left; None where there is nothing to tell it from, 0 where it has ended."""
+    """Stage to its seconds left; None where there is nothing to tell it from (no more, if it is late), 0 where it has ended."""
     pace = _pace(stages, expected, now)
     left: dict[str, float | None] = {}
     for stage in stages:
@@ -71,9 +71,9 @@ def remaining(
         if stage.state == Status.PENDING:
             left[stage.name] = None if planned is None else planned * pace
         elif stage.state == Status.RUNNING:
-            rest = None if planned is None else max(0.0, planned * pace - stage.elapsed(now))
+            rest = 0.0 if planned is None else planned * pace - stage.elapsed(now)
             own = rates.left(stage, now)
-            left[stage.name] = rest if own is None else own
+            left[stage.name] = own if own is not None else rest if rest > 0 else None
         else:
             left[stage.name] = 0.0
     return left

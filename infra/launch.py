@@ -53,6 +53,7 @@ def launch(home: Path, ports: Ports, start: Callable[[], str]) -> str:
         wanted = [name for name in (PREFECT, MLFLOW) if not _external(name)]
         services.start(wanted, ports)
         os.environ.update(services.environment())
+        print("starting the run ...", flush=True)
         with _output_in(home / "runs" / f".{os.getpid()}.log") as (terminal, log):
             run = _show(home, start, terminal, log)
         hold.keep(services.up())

@@ -15,6 +15,10 @@ from journeyman.runs import RunRecord, RunStore, Status
 
 WIDE = 160
 """Columns where the output is no terminal, and has no width of its own."""
+ROOMY = 105
+"""Columns from which on the whole report fits."""
+OMITTED = ("sampled gain",)
+"""What a narrow terminal goes without; the report's files have it."""
 HAS_REPORT = (Status.COMPLETED, Status.CACHED)
 
 
@@ -35,13 +39,15 @@ def report_table(path: Path) -> None:
     """The ladder of a report, a line a policy."""
     from journeyman.evaluation.report import report_table as read_table
 
-    content = read_table(path)
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for number, name in enumerate(content.columns):
+    content, out = read_table(path), console()
+    shown = [number for number, name in enumerate(content.columns) if out.width >= ROOMY or name not in OMITTED]
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for number in shown:
+        name = "\n".join(content.columns[number].replace("/", "/ ").rsplit(" ", 1))
         table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in content.rows:
-        table.add_row(*row)
-    console().print(table)
+        table.add_row(*(row[number] for number in shown))
+    out.print(table)
 
 
 def summary(home: Path, run: str) -> None:

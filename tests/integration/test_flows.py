@@ -15,12 +15,12 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.filters import FlowRunFilterParentFlowRunId as Parent
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.states import Cancelling
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.states import Cancelling
 
 from flows.curate import curate
 from flows.rl import rl
@@ -288,8 +288,7 @@ def wait_until(done: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-SLOW = "from tests.integration.conftest import stop
-from tests.integration.toy_flows import slow; slow()"
+SLOW = "from tests.integration.toy_flows import slow; slow()"
 
 
 def test_a_killed_run_is_marked_and_the_next_one_goes_on_from_its_checkpoint(

@@ -1,6 +1,7 @@
 """Real vLLM, in its own environment, behind a Ray actor: parity with a plain forward pass, weight sync, a clean end."""
 
 import asyncio
+import copy
 import os
 import random
 import sys
@@ -59,6 +60,18 @@ class Engine:
 
     async def load_weights(self, weights: "dict[str, torch.Tensor]", version: int) -> None:
         await self._engine.load_weights(weights, version)
+
+    async def generate_around(
+        self, requests: Sequence[SampleRequest], weights: "dict[str, torch.Tensor]", version: int
+    ) -> tuple[list[Completion], list[Completion]]:
+        """The same requests just before a weight load and just behind it, none of which waits for the other."""
+        before = asyncio.gather(*(self._engine.generate(request) for request in requests))
+        await asyncio.sleep(0)
+        load = asyncio.create_task(self._engine.load_weights(weights, version))
+        await asyncio.sleep(0)
+        after = asyncio.gather(*(self._engine.generate(request) for request in requests))
+        await load
+        return list(await before), list(await after)
 
     async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return await self._engine.score(rows)
@@ -165,16 +178,22 @@ def plain(model: "PreTrainedModel", ids: Sequence[int], temperature: float = 1.0
     return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
 
 
-def check_parity(case: Case, version: int) -> None:
+def check_completions(
+    model: "PreTrainedModel", wanted: Sequence[SampleRequest], completions: Sequence[Completion], *, version: int
+) -> None:
+    for request, completion in zip(wanted, completions, strict=True):
+        prompt = request.prompt_ids
+        expected = plain(model, [*prompt, *completion.token_ids], request.temperature or 1.0)
+        assert completion.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=1e-4)
+        assert len(completion.token_ids) == min(request.max_new_tokens, MAX_LENGTH - len(prompt))
+        assert not completion.stopped
+        assert completion.policy_version == version
+
+
+def check_parity(case: Case, *, version: int) -> None:
     for temperature in TEMPERATURES:
         wanted = requests(16, temperature)
-        for request, completion in zip(wanted, case.actor.call("generate", wanted), strict=True):
-            prompt = request.prompt_ids
-            expected = plain(case.model, [*prompt, *completion.token_ids], temperature or 1.0)
-            assert completion.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=1e-4)
-            assert len(completion.token_ids) == min(24, MAX_LENGTH - len(prompt))
-            assert not completion.stopped
-            assert completion.policy_version == version
+        check_completions(case.model, wanted, case.actor.call("generate", wanted), version=version)
     rows = [list(ids) for ids in prompts(8)] + [[7] * MAX_LENGTH, [5]]
     for row, scores in zip(rows, case.actor.call("score", rows), strict=True):
         assert len(scores) == len(row) - 1
@@ -243,14 +262,12 @@ def test_wrong_requests_are_refused(case: Case, prompt: tuple[int, ...], wrong: 
 
 def test_weights_are_taken_whole_and_at_once(case: Case) -> None:
     """Requests that are under way end with the old weights, those behind them begin with the new."""
+    old = copy.deepcopy(case.model)
     disturb(case.model, 0.1)
-    before = case.actor.submit("generate", requests(12, 1.0)).future()
-    load = case.actor.submit("load_weights", dict(case.model.state_dict()), 3).future()
-    after = case.actor.submit("generate", requests(12, 1.0)).future()
-    case.actor.result(load)
-    versions = [completion.policy_version for completion in case.actor.result(before)]
-    assert versions in ([0] * 12, [3] * 12)
-    assert {completion.policy_version for completion in case.actor.result(after)} == {3}
+    wanted = requests(12, 1.0)
+    before, after = case.actor.call("generate_around", wanted, dict(case.model.state_dict()), 3)
+    check_completions(old, wanted, before, version=0)
+    check_completions(case.model, wanted, after, version=3)
     check_parity(case, version=3)
 
 

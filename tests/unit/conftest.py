@@ -1,8 +1,11 @@
 """What the unit tests share."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
+from journeyman.environments import environment
 from tests.unit.fakes import World, make_world
 
 # A loaded machine is no failure of a property.
@@ -14,3 +17,10 @@ settings.load_profile("unit")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A few problems and a tiny untrained model, made once."""
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _let_go_of_databases() -> Iterator[None]:
+    """DuckDB complains at the interpreter's end about what hypothesis still holds."""
+    yield
+    environment.cache_clear()

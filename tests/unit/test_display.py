@@ -45,7 +45,7 @@ def test_a_running_stage_goes_by_its_own_rate() -> None:
 def test_before_its_rate_is_known_a_stage_goes_by_earlier_runs() -> None:
     stage = a_stage("sft", Status.RUNNING)
     assert remaining([stage], {"sft": 90.0}, Rates(), 30) == {"sft": 60.0}
-    assert remaining([stage], {"sft": 90.0}, Rates(), 100) == {"sft": 0.0}
+    assert remaining([stage], {"sft": 90.0}, Rates(), 100) == {"sft": None}, "late: who knows"
     assert remaining([stage], {}, Rates(), 30) == {"sft": None}
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_ever_left_negative(seen: list[tuple[float, float]]) -> None:
         stage = a_stage("sft", Status.RUNNING, done=done)
         rates.watch([stage], now)
         left = remaining([stage], {"sft": 90.0}, rates, now)["sft"]
-        assert left is not None and left >= 0
+        assert left is None or left >= 0
 
 
 def test_what_is_unknown_makes_the_sum_a_lower_bound() -> None:
