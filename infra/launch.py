@@ -4,7 +4,7 @@ import atexit
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from infra.services import Services
 from journeyman.errors import UserError
 from journeyman.runs import RunStore
 
-EXTERNAL = {PREFECT: ("PREFECT_API_URL", "/health"), MLFLOW: ("MLFLOW_TRACKING_URI", "/health")}
-"""A server that the environment names is used as it is, and none of ours is started in its place."""
+EXTERNAL = {PREFECT: "PREFECT_API_URL", MLFLOW: "MLFLOW_TRACKING_URI"}
+"""The servers that a run needs. One that the environment names is used as it is; else ours is."""
 
 
 class RunFailed(RuntimeError):
@@ -50,9 +50,9 @@ def launch(home: Path, ports: Ports, start: Callable[[], str]) -> str:
     """
     services = Services(home, announce=lambda text: print(f"{text} ...", flush=True))
     with services.hold() as hold:
-        wanted = [name for name in (PREFECT, MLFLOW) if not _external(name)]
-        services.start(wanted, ports)
-        os.environ.update(services.environment())
+        external = [name for name in EXTERNAL if _external(name)]
+        services.start([name for name in EXTERNAL if name not in external], ports)
+        os.environ.update(_settings(services.environment(), external))
         print("starting the run ...", flush=True)
         with _output_in(home / "runs" / f".{os.getpid()}.log") as (terminal, log):
             run = _show(home, start, terminal, log)
@@ -66,8 +66,8 @@ def _show(home: Path, start: Callable[[], str], terminal: IO[str], log: Log) -> 
         with display:
             return start()
     except KeyboardInterrupt:
-        if display.run is not None:
-            _cancel_in_prefect(RunStore(home).load(display.run).flow_run_id)
+        if display.run is not None and (flow_run_id := RunStore(home).load(display.run).flow_run_id):
+            _cancel_in_prefect(flow_run_id)
         raise
     except UserError:
         raise
@@ -142,12 +142,21 @@ def _hush() -> None:
 
 def _external(name: str) -> bool:
     """Whether the environment names a server of the user's. Raises `UserError` where that doesn't answer."""
-    variable, health = EXTERNAL[name]
+    variable = EXTERNAL[name]
     address = os.environ.get(variable, "")
-    if address.startswith("http") and not answers(address.rstrip("/") + health):
+    if address.startswith("http") and not answers(f"{address.rstrip('/')}/health"):
         remedy = f"start it, or unset {variable}: then `journeyman run` starts one of its own"
         raise UserError(f"no server answers at {address}", place=variable, remedy=remedy)
     return bool(address)
+
+
+def _settings(ours: Mapping[str, str], external: Sequence[str]) -> dict[str, str]:
+    """Settings for the servers of ours that are used; those for a server of the user's are the user's."""
+    return {
+        variable: value
+        for variable, value in ours.items()
+        if not any(variable.startswith(EXTERNAL[name].partition("_")[0]) for name in external)
+    }
 
 
 def _first_line(error: BaseException) -> str:

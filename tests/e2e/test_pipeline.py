@@ -109,7 +109,7 @@ def test_a_run_killed_in_the_middle_of_rl_leaves_nothing_and_goes_on(cli: Cli, t
 def test_what_is_wrong_is_said_and_nothing_is_begun(cli: Cli, tmp_path: Path) -> None:
     before = sorted(cli.home.glob("runs/*/run.json"))
     message = cli.run("sft.stepz=3", expect=2)
-    assert "sft.stepz" in message and "sft.steps" in message and "Traceback" not in message
+    assert "sft.stepz" in message and "did you mean `steps`" in message and "Traceback" not in message
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"question": "q", "answer": "#### 1"}\n{"question": \n')
     message = cli("run", "gsm8k", *_set([f"problems.path={broken}"]), expect=2)

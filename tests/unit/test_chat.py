@@ -1,5 +1,7 @@
 """Chat formats: what carries loss, prompts that only grow, and text from outside that forges nothing."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +108,7 @@ def written(*outputs: tuple[str, ...], question: str = "What is 6 times 7?") -> 
 
 def test_golden_loss_mask_of_two_turns(world: World) -> None:
     ids, mask = world.chat.encode(written(("42",)), TOOLS)
-    pieces = [world.chat.tokenizer.decode([i]) for i in ids]
+    pieces = [str(world.chat.tokenizer.decode([i])) for i in ids]
     assert pieces[0].startswith(f"<|im_start|>system\n{SYSTEM}") and pieces[0].endswith(
         "<|im_end|>\n<|im_start|>user\n"
     )
@@ -136,7 +138,7 @@ def test_golden_loss_mask_of_two_turns(world: World) -> None:
 def test_a_thinking_models_template_keeps_every_thought_and_groups_tool_results() -> None:
     chat = ChatFormat(byte_tokenizer(THINKING_TEMPLATE))
     ids, mask = chat.encode(written(("42", "a b"), ("7",)), TOOLS)
-    text = chat.tokenizer.decode(ids)
+    text = str(chat.tokenizer.decode(ids))
     assert text.endswith(
         "<|im_start|>user\nWhat is 6 times 7?<|im_end|>\n"
         f"<|im_start|>assistant\n<think>multiply</think>\n{CALL}\n{CALL}<|im_end|>\n"
@@ -165,7 +167,7 @@ def test_the_template_itself_would_rewrite_earlier_turns() -> None:
 
 def test_a_prompt_is_what_the_template_renders(chat: ChatFormat) -> None:
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is 6 times 7?"}]
-    specs = [tool.spec() for tool in TOOLS]
+    specs: list[Any] = [tool.spec() for tool in TOOLS]
     for tools, given_specs in ((TOOLS, specs), (TOOLS[:1], specs[:1]), ([], None)):
         rendered = chat.tokenizer.apply_chat_template(
             messages, tools=given_specs, tokenize=False, add_generation_prompt=True

@@ -188,3 +188,11 @@ def test_an_unknown_block_is_told_with_the_known_ones(project: Path) -> None:
     with pytest.raises(ConfigError, match="no rl block `speed`") as told:
         stage_call(project / "home", "rl", block="speed", from_run="small", overrides=[])
     assert told.value.remedy == "one of accuracy, efficiency"
+
+
+def test_a_server_that_the_environment_names_must_answer(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    assert journeyman(monkeypatch, "run", "small") == 2
+    assert "PREFECT_API_URL: no server answers at http://127.0.0.1:1/api" in capsys.readouterr().err

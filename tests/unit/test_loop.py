@@ -1,7 +1,7 @@
 """The agent loop: why an attempt ends, what is recorded of it, and that it follows its seed."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,7 @@ def pieces(world: World, made: Trajectory) -> list[tuple[str, int]]:
             runs[-1][0].append(token)
         else:
             runs.append(([token], learned))
-    return [(world.chat.tokenizer.decode(ids), learned) for ids, learned in runs]
+    return [(str(world.chat.tokenizer.decode(ids)), learned) for ids, learned in runs]
 
 
 def test_an_attempt_with_a_call_and_an_answer(world: World) -> None:
@@ -156,10 +156,9 @@ class Unplugged(FunctionTool):
 
 
 @pytest.fixture
-def unplugged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
     tools: Mapping[str, Any] = environment("arithmetic").tools()
     monkeypatch.setitem(tools, "calculator", Unplugged())  # type: ignore[arg-type]
-    return
 
 
 @pytest.mark.usefixtures("unplugged")

@@ -28,7 +28,7 @@ def config(*, seed: int = 0, demonstrations: int = 90, **teacher: float) -> Pipe
     return PipelineConfig(
         seed=seed,
         problems=GeneratedProblems(train=30, dev=12, heldout=15),
-        synthesize=SynthesizeConfig(demonstrations=demonstrations, **{**PERFECT, **teacher}),
+        synthesize=SynthesizeConfig.model_validate({"demonstrations": demonstrations, **PERFECT, **teacher}),
     )
 
 
@@ -110,7 +110,7 @@ def test_shares_come_out_about_as_asked_for(tmp_path: Path) -> None:
 
 
 def test_every_slip_is_what_it_says() -> None:
-    settings = SynthesizeConfig(**{**PERFECT, "broken": 1.0})
+    settings = SynthesizeConfig.model_validate({**PERFECT, "broken": 1.0})
     problems = some("lookup", 60)
     leaked = problems[50:]
     by_slip: dict[str, list[list[Trajectory]]] = {}
@@ -132,7 +132,7 @@ def test_every_slip_is_what_it_says() -> None:
 
 def test_without_anything_to_leak_the_slip_is_none() -> None:
     [problem] = some("lookup", 1)
-    settings = SynthesizeConfig(**{**PERFECT, "broken": 1.0})
+    settings = SynthesizeConfig.model_validate({**PERFECT, "broken": 1.0})
     for seed in range(12):
         assert asyncio.run(demonstrate(problem, settings, seed=seed, leaked=()))[0].question == problem.question
 

@@ -1,6 +1,7 @@
 """The tokenizer trained on the spot: single digits, one form of each word, boilerplate in one piece, loss-free."""
 
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from tests.unit.fakes import MAX_LENGTH, World, write_model
 TOOLS = list(tools_named("arithmetic", ("calculator", "search", "sql")).values())
 SPECS = [tool.spec() for tool in TOOLS]
 TEXTS = ["the harbour of Babel"] * MIN_FREQUENCY + ["the castle"] * (MIN_FREQUENCY - 1)
-TOKENIZER = train_tokenizer(TEXTS, SPECS, ["What is "], vocabulary=400, max_length=128)
+TOKENIZER: Any = train_tokenizer(TEXTS, SPECS, ["What is "], vocabulary=400, max_length=128)
 
 
 def pieces(text: str) -> list[str]:
@@ -83,8 +84,9 @@ def test_the_chat_template_renders_calls_as_they_are_written() -> None:
 
 
 def test_the_model_folder_opens_with_the_auto_classes(world: World) -> None:
-    tokenizer, model = AutoTokenizer.from_pretrained(world.model), AutoModelForCausalLM.from_pretrained(world.model)
-    ours = world.chat.tokenizer
+    tokenizer: Any = AutoTokenizer.from_pretrained(world.model)
+    model: Any = AutoModelForCausalLM.from_pretrained(world.model)
+    ours: Any = world.chat.tokenizer
     texts = [turn.text for t in world.demonstrations for turn in t.turns] + ["1234 <|im_end|> é"]
     assert [tokenizer.encode(text) for text in texts] == [ours.encode(text) for text in texts]
     assert tokenizer.chat_template == ours.chat_template
