@@ -48,18 +48,25 @@ tests:
 	$(BIN)/pytest tests/unit
 	$(BIN)/pytest tests/integration tests/e2e -m "not vllm"
 
+# Debian splits ensurepip off; pip can then put itself into the environment from outside.
+define environment
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not. Name one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; \
+  exit 2; \
+}; \
+echo "installing into $(VENV) (some minutes the first time) ..."; \
+$(PYTHON) -m venv $(VENV) >/dev/null || { \
+  $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; \
+}
+endef
+
 # Stamps are touched last: an installation that was cut short is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not. Name one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; exit 2; }
-	@echo "installing into $(VENV) (some minutes the first time) ..."
-	@# Debian splits ensurepip off; pip can then put itself into the environment from outside.
-	@$(PYTHON) -m venv $(VENV) >/dev/null || \
-	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	@$(environment)
 	@$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	@echo "installing the test tools ..."
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	@$(environment)
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.installed $@

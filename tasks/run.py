@@ -67,6 +67,7 @@ def continue_run(from_run: str, stage: str, **changes: Config | Sequence[Config]
     """
     run = _open_run.get()
     if run is not None and run.id == from_run:
+        assert not any(changes.values()), "a run in progress has its config"
         _name_flow_run(f"{stage} of {run.id}")
         yield run
         return

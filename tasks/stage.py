@@ -35,14 +35,17 @@ Summary = Mapping[str, Any]
 class Desk:
     """What a stage's body is given."""
 
-    config: PipelineConfig
-    stage: str
     run: Run
+    stage: str
     inputs: Mapping[str, Artifact]
     """By role, as in `tasks.recipes`."""
     out: Path
     work: Path
     observer: Observer
+
+    @property
+    def config(self) -> PipelineConfig:
+        return self.run.config
 
     @contextmanager
     def workers(self) -> "Iterator[Workers]":
@@ -121,19 +124,13 @@ def _make(job: Job, body: Body) -> dict[str, str]:
         tracked: StageTracker | None = None
         with run.store.build(recipe) as draft:
             if draft.artifact is None:
-                tracked = _track(job, ending)
+                inputs = run.inputs(recipe.stage)
+                tracked = _track(job, inputs, ending)
                 draft.made_by = _maker(run, tracked)
-                draft.summary = body(
-                    Desk(
-                        config=run.config,
-                        stage=recipe.stage,
-                        run=run,
-                        inputs=run.inputs(recipe.stage),
-                        out=draft.out,
-                        work=draft.work,
-                        observer=tracked,
-                    )
+                desk = Desk(
+                    run=run, stage=recipe.stage, inputs=inputs, out=draft.out, work=draft.work, observer=tracked
                 )
+                draft.summary = body(desk)
         assert draft.artifact is not None, "a build ends with an artifact or an error"
         if tracked is not None:
             _keep(tracked, draft.artifact)
@@ -141,7 +138,7 @@ def _make(job: Job, body: Body) -> dict[str, str]:
     return {"stage": recipe.stage, "key": recipe.key}
 
 
-def _track(job: Job, ending: ExitStack) -> StageTracker:
+def _track(job: Job, inputs: Mapping[str, Artifact], ending: ExitStack) -> StageTracker:
     """The child run in MLflow, which passes progress on to the display and to the Prefect page."""
     run, stage = job.run, job.recipe.stage
     beat = ending.enter_context(Beat(progress_bar(stage)))
@@ -154,9 +151,8 @@ def _track(job: Job, ending: ExitStack) -> StageTracker:
     ending.push(lambda kind, error, trace: tracked.finish(mlflow_status(outcome(error))))
     run.save_stage(stage, mlflow_url=tracked.url)
     for role, name in plan(run.config, stage, list(run.keys())).tables.items():
-        artifact = run.inputs(stage)[role]
-        stored = artifact.manifest.files[name]
-        tracked.log_input(Path(name).stem, artifact.path / name, stored.sha256, stored.rows or 0)
+        stored = inputs[role].manifest.files[name]
+        tracked.log_input(Path(name).stem, inputs[role].path / name, stored.sha256, stored.rows or 0)
     link(f"{stage}-mlflow", tracked.url, f"{stage} in MLflow", "Parameters, curves, models and traces of this stage")
     page = run.record.stages[stage].prefect_url or run.record.prefect_url
     tracked.set_note(f"[Stage in Prefect]({page})" if page else f"Stage {stage} of run {run.id}")

@@ -345,7 +345,7 @@ def test_a_run_that_is_cancelled_in_the_browser_ends_cancelled(
         work_pool_name="toys",
         pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
     )
-    flow_run = client.create_flow_run_from_deployment(deployment)
+    flow_run = client.create_flow_run_from_deployment(deployment, parameters={"on_ray": True})
     checkpoint = wait_for(journeyman_home, "work/*/checkpoint")
     client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
     wait_until(lambda: client.read_flow_run(flow_run.id).state_name == "Cancelled")
@@ -353,6 +353,8 @@ def test_a_run_that_is_cancelled_in_the_browser_ends_cancelled(
     assert record.flow_run_id == str(flow_run.id)
     wait_until(lambda: RunStore(journeyman_home).find().status == Status.CANCELLED)
     assert (checkpoint.parent / "closed").exists(), "the stage cleaned up"
+    raylet = int((checkpoint.parent / "raylet").read_text())
+    wait_until(lambda: not Path(f"/proc/{raylet}").exists())
     wait_until(lambda: not RunStore(journeyman_home).alive(record.id))
     assert task_states(client, record), "none is left running"
 

@@ -1,6 +1,7 @@
 """A ladder of stages that take no time, beside the real keys, cache, records and pages; and one that takes too long."""
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -85,8 +86,7 @@ def toy_failing(task: StageTask) -> None:
         perform(task, run, "synthesize")
 
 
-@stage_task
-def sleep_long(desk: Desk) -> Summary:
+def _sleep(desk: Desk) -> Summary:
     """Writes a checkpoint and sleeps, until it is stopped; a second try finds the checkpoint."""
     checkpoint, closed = desk.work / "checkpoint", desk.work / "closed"
     if checkpoint.exists():
@@ -94,23 +94,39 @@ def sleep_long(desk: Desk) -> Summary:
         return {"resumed": True}
     checkpoint.write_text("step 5")
     try:
-        for second in range(20):
-            desk.observer.progress(second, 20, "sleeping")
+        for second in range(90):
+            desk.observer.progress(second, 90, "sleeping")
             time.sleep(1)
     finally:
         closed.write_text(str(os.getpid()))  # stands for the actors that a stage ends
     return {"resumed": False}
 
 
+sleep_long = stage_task(_sleep)
+
+
+@stage_task
+def sleep_on_ray(desk: Desk) -> Summary:
+    """The same with a local Ray cluster, whose raylet's process id is noted."""
+    with desk.workers():
+        (desk.work / "raylet").write_text(str(_raylet()))
+        return _sleep(desk)
+
+
+def _raylet() -> int:
+    children = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return next(int(line.split()[0]) for line in children.stdout.splitlines() if line.split()[1] == "raylet")
+
+
 @flow(name="slow-stage", on_cancellation=[mark_cancelled], on_crashed=[mark_crashed])
-def slow_stage(from_run: str) -> None:
+def slow_stage(from_run: str, on_ray: bool) -> None:
     with continue_run(from_run, "synthesize") as run:
-        perform(sleep_long, run, "synthesize")
+        perform(sleep_on_ray if on_ray else sleep_long, run, "synthesize")
 
 
 @flow(name="slow", on_cancellation=[mark_cancelled], on_crashed=[mark_crashed])
-def slow() -> str:
+def slow(on_ray: bool = False) -> str:
     """A pipeline whose first stage takes too long."""
     with start_run(CONFIG, stages=["synthesize"]) as run:
-        slow_stage(run.id)
+        slow_stage(run.id, on_ray)
     return run.id
