@@ -88,7 +88,7 @@ def test_the_ladder_runs_is_cached_and_reruns_from_where_it_changed(cli: Cli) ->
 
 def test_a_run_killed_in_the_middle_of_rl_leaves_nothing_and_goes_on(cli: Cli, tmp_path: Path) -> None:
     killed = Cli(tmp_path / "home")
-    process = killed.start("run", "quickstart", *_set([*TINY, "rl.accuracy.steps=40"]))
+    process = killed.start("run", "quickstart", *_set([*TINY, "rl.accuracy.steps=16"]))
     _wait(lambda: list(killed.home.glob("work/*/sampled/step-000004.parquet")), 240)
     tree = _descendants(process.pid)
     for pid in [process.pid, *tree]:
@@ -98,7 +98,7 @@ def test_a_run_killed_in_the_middle_of_rl_leaves_nothing_and_goes_on(cli: Cli, t
     for name in ("PREFECT", "MLFLOW"):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(killed.environment[f"JOURNEYMAN_{name}_PORT"]))) != 0, name
-    killed.run("rl.accuracy.steps=40")
+    killed.run("rl.accuracy.steps=16")
     assert killed.stages()["rl-accuracy"] == "completed"
     manifests = (killed.home / "artifacts" / "rl-accuracy").glob("*/manifest.json")
     assert json.loads(next(manifests).read_text())["summary"]["resumed_at_step"] >= 3

@@ -115,7 +115,9 @@ def test_a_killed_run_goes_on_and_ends_where_the_unbroken_one_ends(world: World,
         ours, theirs = (tmp_path / run / "out" / name for run in ("unbroken", "broken"))
         assert ours.read_bytes() == theirs.read_bytes(), name
     assert summary | {"seconds": 0} == again | {"seconds": 0}
-    assert summary["steps"] == 14 and summary["demonstrations"] == len(world.demonstrations) and summary["too_long"] == 0
+    assert (
+        summary["steps"] == 14 and summary["demonstrations"] == len(world.demonstrations) and summary["too_long"] == 0
+    )
     assert 0 < summary["loss"] < 5.9  # log(392) = 5.97 before the first step
 
 
