@@ -169,7 +169,12 @@ def _ray(home: Path, port: int, address: str) -> Service:
         name=RAY,
         title="Ray",
         command=command,
-        environment={**client_environment(home, {}), **_ray_token(home), "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
+        environment={
+            **client_environment(home, {}),
+            **_ray_token(home),
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+            "RAY_worker_niceness": "0",  # by default actors give way to everything else on the machine
+        },
         healthy=lambda log: "Ray runtime started" in log.read_text(errors="replace") and _listens(port),
         address=address,
         port=port,
