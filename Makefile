@@ -45,7 +45,7 @@ types:
 	$(BIN)/pyright
 
 tests:
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -n 2
 	$(BIN)/pytest tests/integration tests/e2e -m "not vllm"
 
 # Debian splits ensurepip off; pip can then put itself into the environment from outside.

@@ -5,7 +5,10 @@ from typing import Protocol
 
 from journeyman.runs import RunRecord, Status
 
-TYPICAL_S = {"synthesize": 20.0, "curate": 5.0, "sft": 90.0, "rl": 120.0, "evaluate": 60.0}
+TYPICAL_S = {
+    **{"synthesize": 7.0, "curate": 2.0, "sft": 200.0, "evaluate": 65.0},
+    **{"rl-accuracy": 110.0, "rl-efficiency": 70.0},
+}
 """Of pipeline quickstart on 2 cores: for a first run, which knows no better."""
 TRUSTED_SHARE = 0.03
 """A stage's own rate counts once this share of it was watched."""
@@ -36,8 +39,7 @@ def expected_seconds(runs: Iterable[RunRecord], pipeline: str, stages: Sequence[
             if run.pipeline == pipeline and stage.status == Status.COMPLETED and not stage.inherited:
                 expected.setdefault(name, stage.seconds)
     if pipeline == "quickstart":
-        typical = {name: TYPICAL_S[name.partition("-")[0]] for name in stages}
-        return typical | expected
+        return {name: TYPICAL_S[name] for name in stages if name in TYPICAL_S} | expected
     return expected
 
 

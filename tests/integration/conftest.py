@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-HEALTHY_WITHIN_S = 120.0
+HEALTHY_WITHIN_S = 240.0
 
 
 @pytest.fixture(scope="session")

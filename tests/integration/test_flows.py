@@ -247,6 +247,43 @@ def test_real_stages_one_by_one_from_an_earlier_run(journeyman_home: Path) -> No
     assert again.stages["synthesize"].status == Status.CACHED
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's store, which here is in this process
+def test_runs_in_mlflow_name_their_place_in_prefect(
+    journeyman_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.chdir(tmp_path)  # where such a store puts its artifacts
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    record = RunStore(journeyman_home).load(curate(from_run=synthesize(CONFIG)))
+    with pytest.raises(DataError):
+        toy_failing(failing(DataError("no"), []), CONFIG.model_copy(update={"seed": 1}))
+    client = MlflowClient(uri)
+    (experiment,) = [one for one in client.search_experiments() if one.name == "journeyman"]
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    parent, child = runs[record.id], runs["curate"]
+    assert (parent.info.run_id, parent.info.status) == (record.mlflow_run_id, "FINISHED")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["stage.key"] == record.stages["curate"].key
+    assert parent.data.params["problems.heldout"] == "6"
+    assert child.data.params["curate.rules"] == str(CONFIG.curate.rules)
+    for run in (parent, child):
+        assert run.data.tags["prefect.url"] == record.prefect_url
+        assert "/v2/runs/flow-run/" in run.data.tags["mlflow.note.content"]
+    assert child.inputs is not None
+    assert [(one.dataset.name, one.dataset.digest) for one in child.inputs.dataset_inputs] == [
+        ("demonstrations", demonstrations_digest(journeyman_home, record)[:36])
+    ]
+    failed = RunStore(journeyman_home).find()
+    assert runs[failed.id].info.status == "FAILED"
+
+
+def demonstrations_digest(home: Path, record: RunRecord) -> str:
+    made = ArtifactStore(home).require("synthesize", record.stages["synthesize"].key)
+    return made.manifest.files["demonstrations.parquet"].sha256
+
+
 def test_a_stage_without_its_input_says_which_and_what_to_do(journeyman_home: Path) -> None:
     run = synthesize(CONFIG)
     with pytest.raises(ArtifactError, match="reads the artifact of stage sft") as caught:

@@ -81,8 +81,8 @@ def failing(error: Exception, tries: list[int]) -> StageTask:
 
 
 @flow(name="toy-failing")
-def toy_failing(task: StageTask) -> None:
-    with start_run(CONFIG, stages=["synthesize"]) as run:
+def toy_failing(task: StageTask, config: PipelineConfig = CONFIG) -> None:
+    with start_run(config, stages=["synthesize"]) as run:
         perform(task, run, "synthesize")
 
 
