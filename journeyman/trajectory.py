@@ -1,5 +1,6 @@
 """One attempt at a Problem, all turns of it: the row that every stage reads and writes."""
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from journeyman.messages import Fault, Image, Message, ToolCall, ToolResult
 from journeyman.problem import Problem
 
 if TYPE_CHECKING:
@@ -18,32 +20,41 @@ class StopReason(StrEnum):
 
     ANSWER = "answer"
     """The model gave an answer, or ended its turn without a call."""
+    DONE = "done"
+    """The world ended it: its user said goodbye, a game is over."""
     MAX_TURNS = "max_turns"
     MAX_TOKENS = "max_tokens"
     """The turn or the trajectory ran into its token limit."""
+    MAX_CALLS = "max_calls"
+    MAX_SECONDS = "max_seconds"
+    MAX_COST = "max_cost"
+    """What its calls cost reached the limit."""
     FORMAT_ERROR = "format_error"
     """A turn that no parser accepts; recorded data, never a crash."""
+    TOOL = "tool"
+    """A tool broke: not scored."""
+    ENVIRONMENT = "environment"
+    """The world broke: not scored."""
     INFRASTRUCTURE = "infrastructure"
-    """A tool failed through no fault of the model: not scored."""
+    """A server or a machine failed: not scored."""
+
+    @property
+    def fault(self) -> Fault | None:
+        """Through whose fault the trajectory ended; None where it came to an end or to a limit."""
+        return _FAULTS.get(self)
+
+    @property
+    def scorable(self) -> bool:
+        """Whether the attempt says anything about the policy."""
+        return self.fault in (None, Fault.POLICY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
-    """A call that the model asked for."""
-
-    name: str
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResult:
-    """What a call led to: an observation, errors included."""
-
-    name: str
-    ok: bool
-    output: str
-    """The text that the model reads; the error's text where `ok` is false."""
-    seconds: float = 0.0
+_FAULTS = {
+    StopReason.FORMAT_ERROR: Fault.POLICY,
+    StopReason.TOOL: Fault.TOOL,
+    StopReason.ENVIRONMENT: Fault.ENVIRONMENT,
+    StopReason.INFRASTRUCTURE: Fault.INFRASTRUCTURE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +66,19 @@ class Turn:
     calls: tuple[ToolCall, ...] = ()
     results: tuple[ToolResult, ...] = ()
     """One result for each call, in order."""
+    reply: str = ""
+    """What the user said next; empty where there was no user or the dialogue ended."""
+    reward: float = 0.0
+    """What the world paid for this turn."""
     start: int = 0
     stop: int = 0
     """The turn's policy tokens are `token_ids[start:stop]`; 0, 0 for text that was never sampled."""
     error: str = ""
     """Why the turn's format was rejected; empty where it was accepted."""
+
+    def outputs(self) -> list[str]:
+        """What the model was shown next, message by message: each result, then the user's words."""
+        return [result.output for result in self.results] + ([self.reply] if self.reply else [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +92,7 @@ class Trajectory:
     reference: str
     """The problem's reference answer."""
     tools: tuple[str, ...]
+    """Names of the tools on offer."""
     min_calls: int
     turns: tuple[Turn, ...]
     stop_reason: StopReason
@@ -86,15 +106,25 @@ class Trajectory:
     temperature: float = 1.0
     """0 means greedy."""
     policy_version: int = 0
-    """Version of the weights that sampled the first turn."""
+    """Version of the oldest weights that sampled a token of it."""
     token_ids: tuple[int, ...] = ()
     """T ids: prompt, completions and tool responses as the model saw them; never re-encoded."""
     loss_mask: tuple[int, ...] = ()
     """T entries: 1 where the policy sampled the token, else 0."""
     logprobs: tuple[float, ...] = ()
     """T entries, nats, under the sampling distribution; 0.0 where `loss_mask` is 0."""
+    policy_versions: tuple[int, ...] = ()
+    """T entries: version of the weights that sampled the token, 0 where `loss_mask` is 0."""
+    opening: tuple[Message, ...] = ()
+    """What the model was shown first; empty: the question alone."""
+    specs: tuple[Mapping[str, Any], ...] = ()
+    """Specs of the tools on offer; empty: those that the family has under the names in `tools`."""
     correct: bool | None = None
     """The environment's verdict; None where it could not be verified."""
+    score: float | None = None
+    """The environment's graded verdict in [0, 1]: partial credit where the family has it."""
+    score_parts: Mapping[str, float] = field(default_factory=dict)
+    """What the graded verdict is made of, by name."""
     reward: float | None = None
     """None: could not be scored (never 0)."""
     reward_parts: Mapping[str, float] = field(default_factory=dict)
@@ -128,34 +158,47 @@ class Trajectory:
 
 
 def schema() -> "pa.Schema":
-    """The Arrow schema of stored trajectories."""
+    """The Arrow schema of stored trajectories. JSON stands in text columns."""
     import pyarrow as pa
 
-    call = pa.struct([("name", pa.string()), ("arguments", pa.string())])
-    result = pa.struct([("name", pa.string()), ("ok", pa.bool_()), ("output", pa.string()), ("seconds", pa.float64())])
+    text = pa.string()
+    call = pa.struct([("name", text), ("arguments", text)])
+    result = pa.struct(
+        [
+            ("name", text),
+            ("ok", pa.bool_()),
+            ("output", text),
+            ("seconds", pa.float64()),
+            ("cost", pa.float64()),
+            ("images", pa.list_(pa.struct([("data", pa.binary()), ("media_type", text)]))),
+            ("fault", text),
+        ]
+    )
     turn = pa.struct(
         [
-            ("text", pa.string()),
+            ("text", text),
             ("calls", pa.list_(call)),
             ("results", pa.list_(result)),
+            ("reply", text),
+            ("reward", pa.float64()),
             ("start", pa.int32()),
             ("stop", pa.int32()),
-            ("error", pa.string()),
+            ("error", text),
         ]
     )
     return pa.schema(
         [
-            ("id", pa.string()),
-            ("problem_id", pa.string()),
-            ("family", pa.string()),
-            ("question", pa.string()),
-            ("reference", pa.string()),
-            ("tools", pa.list_(pa.string())),
+            ("id", text),
+            ("problem_id", text),
+            ("family", text),
+            ("question", text),
+            ("reference", text),
+            ("tools", pa.list_(text)),
             ("min_calls", pa.int32()),
             ("turns", pa.list_(turn)),
-            ("stop_reason", pa.string()),
-            ("answer", pa.string()),
-            ("source", pa.string()),
+            ("stop_reason", text),
+            ("answer", text),
+            ("source", text),
             ("seed", pa.int64()),
             ("sample", pa.int32()),
             ("temperature", pa.float64()),
@@ -163,58 +206,96 @@ def schema() -> "pa.Schema":
             ("token_ids", pa.list_(pa.int32())),
             ("loss_mask", pa.list_(pa.int8())),
             ("logprobs", pa.list_(pa.float32())),
+            ("policy_versions", pa.list_(pa.int32())),
+            ("opening", text),
+            ("specs", text),
             ("correct", pa.bool_()),
+            ("score", pa.float64()),
+            ("score_parts", text),
             ("reward", pa.float64()),
-            ("reward_parts", pa.string()),
-            ("provenance", pa.string()),
+            ("reward_parts", text),
+            ("provenance", text),
         ]
     )
 
 
+_JSON = ("score_parts", "reward_parts", "provenance")
+_SEQUENCES = ("tools", "token_ids", "loss_mask", "logprobs", "policy_versions")
+
+
 def to_row(trajectory: Trajectory) -> dict[str, Any]:
-    """A trajectory as plain values that fit `schema()`; free-form mappings become JSON text."""
+    """A trajectory as plain values that fit `schema()`; free-form values become JSON text."""
     row = {name: getattr(trajectory, name) for name in schema().names}
-    row["turns"] = [
-        {
-            "text": turn.text,
-            "calls": [{"name": call.name, "arguments": _dump(call.arguments)} for call in turn.calls],
-            "results": [{"name": r.name, "ok": r.ok, "output": r.output, "seconds": r.seconds} for r in turn.results],
-            "start": turn.start,
-            "stop": turn.stop,
-            "error": turn.error,
-        }
-        for turn in trajectory.turns
-    ]
+    row["turns"] = [_turn_row(turn) for turn in trajectory.turns]
     row["stop_reason"] = str(trajectory.stop_reason)
-    row["reward_parts"], row["provenance"] = _dump(trajectory.reward_parts), _dump(trajectory.provenance)
-    return row
+    row["opening"] = _dump([message_to_json(message) for message in trajectory.opening])
+    row["specs"] = _dump([dict(spec) for spec in trajectory.specs])
+    return row | {name: _dump(dict(row[name])) for name in _JSON}
+
+
+def _turn_row(turn: Turn) -> dict[str, Any]:
+    return {
+        "text": turn.text,
+        "calls": [{"name": call.name, "arguments": _dump(dict(call.arguments))} for call in turn.calls],
+        "results": [_result_row(result) for result in turn.results],
+        "reply": turn.reply,
+        "reward": turn.reward,
+        "start": turn.start,
+        "stop": turn.stop,
+        "error": turn.error,
+    }
+
+
+def _result_row(result: ToolResult) -> dict[str, Any]:
+    plain = {name: getattr(result, name) for name in ("name", "ok", "output", "seconds", "cost")}
+    images = [{"data": image.data, "media_type": image.media_type} for image in result.images]
+    return {**plain, "images": images, "fault": None if result.fault is None else str(result.fault)}
 
 
 def from_row(row: Mapping[str, Any]) -> Trajectory:
     """The inverse of `to_row`."""
-    turns = tuple(
-        Turn(
-            text=turn["text"],
-            calls=tuple(ToolCall(name=c["name"], arguments=json.loads(c["arguments"])) for c in turn["calls"]),
-            results=tuple(ToolResult(**r) for r in turn["results"]),
-            start=turn["start"],
-            stop=turn["stop"],
-            error=turn["error"],
-        )
-        for turn in row["turns"]
-    )
     plain = {name: value for name, value in row.items() if name in Trajectory.__dataclass_fields__}
-    sequences = {name: tuple(plain[name]) for name in ("tools", "token_ids", "loss_mask", "logprobs")}
     return Trajectory(
         **{
             **plain,
-            **sequences,
-            "turns": turns,
+            **{name: tuple(plain[name]) for name in _SEQUENCES},
+            **{name: json.loads(plain[name]) for name in _JSON},
+            "turns": tuple(_turn_from(turn) for turn in row["turns"]),
             "stop_reason": StopReason(row["stop_reason"]),
-            "reward_parts": json.loads(row["reward_parts"]),
-            "provenance": json.loads(row["provenance"]),
+            "opening": tuple(message_from_json(message) for message in json.loads(row["opening"])),
+            "specs": tuple(json.loads(row["specs"])),
         }
     )
+
+
+def _turn_from(row: Mapping[str, Any]) -> Turn:
+    calls = tuple(ToolCall(name=c["name"], arguments=json.loads(c["arguments"])) for c in row["calls"])
+    return Turn(**{**row, "calls": calls, "results": tuple(_result_from(result) for result in row["results"])})
+
+
+def _result_from(row: Mapping[str, Any]) -> ToolResult:
+    images = tuple(Image(**image) for image in row["images"])
+    fault = None if row["fault"] is None else Fault(row["fault"])
+    return ToolResult(**{**row, "images": images, "fault": fault})
+
+
+def message_to_json(message: Message) -> dict[str, Any]:
+    """A message as JSON, without what is empty; images in base64."""
+    images = [
+        {"data": base64.b64encode(image.data).decode(), "media_type": image.media_type} for image in message.images
+    ]
+    calls = [{"name": call.name, "arguments": dict(call.arguments)} for call in message.calls]
+    rest = {"images": images, "calls": calls, "name": message.name}
+    return {"role": message.role, "content": message.content, **{name: value for name, value in rest.items() if value}}
+
+
+def message_from_json(row: Mapping[str, Any]) -> Message:
+    """The inverse of `message_to_json`."""
+    images = tuple(
+        Image(data=base64.b64decode(image["data"]), media_type=image["media_type"]) for image in row.get("images", ())
+    )
+    calls = tuple(ToolCall(name=call["name"], arguments=call["arguments"]) for call in row.get("calls", ()))
+    return Message(**{**row, "images": images, "calls": calls})
 
 
 def write_trajectories(trajectories: Iterable[Trajectory], path: Path) -> int:
@@ -235,5 +316,24 @@ def read_trajectories(path: Path) -> list[Trajectory]:
     return [from_row(row) for row in pq.read_table(path, schema=schema()).to_pylist()]
 
 
-def _dump(value: Mapping[str, Any]) -> str:
-    return json.dumps(dict(value), ensure_ascii=False, sort_keys=True)
+__all__ = [
+    "Fault",
+    "Image",
+    "Message",
+    "StopReason",
+    "ToolCall",
+    "ToolResult",
+    "Trajectory",
+    "Turn",
+    "from_row",
+    "message_from_json",
+    "message_to_json",
+    "read_trajectories",
+    "schema",
+    "to_row",
+    "write_trajectories",
+]
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

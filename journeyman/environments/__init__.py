@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 from journeyman.environments.arithmetic import Arithmetic
 from journeyman.environments.base import Course, Environment, Generator, Step
@@ -9,6 +10,7 @@ from journeyman.environments.gsm8k import Gsm8k
 from journeyman.environments.lookup import Lookup
 from journeyman.environments.tables import Tables
 from journeyman.tools.base import Tool
+from journeyman.trajectory import Trajectory
 
 ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "arithmetic": Arithmetic,
@@ -24,10 +26,17 @@ def environment(name: str) -> Environment:
     return ENVIRONMENTS[name]()
 
 
-def tools_named(family: str, names: Sequence[str]) -> dict[str, Tool]:
+def tools_named(family: str, names: Sequence[str], home: Environment | None = None) -> dict[str, Tool]:
     """The tools on offer in a problem: its family's own, and for other names those of the family that has them."""
-    own = environment(family).tools()
+    own = (home or environment(family)).tools()
     return {name: own[name] if name in own else _tools_of_all()[name] for name in names}
+
+
+def specs_of(trajectory: Trajectory) -> list[dict[str, Any]]:
+    """Specs of the tools that were on offer in an attempt."""
+    if trajectory.specs:
+        return [dict(spec) for spec in trajectory.specs]
+    return [tool.spec() for tool in tools_named(trajectory.family, trajectory.tools).values()]
 
 
 @lru_cache(maxsize=1)
@@ -35,4 +44,4 @@ def _tools_of_all() -> dict[str, Tool]:
     return {name: tool for family in ENVIRONMENTS for name, tool in environment(family).tools().items()}
 
 
-__all__ = ["ENVIRONMENTS", "Course", "Environment", "Generator", "Step", "environment", "tools_named"]
+__all__ = ["ENVIRONMENTS", "Course", "Environment", "Generator", "Step", "environment", "specs_of", "tools_named"]

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from journeyman.environments.base import Course, Step, same_answer, validate
+from journeyman.environments.base import Course, Environment, Step, same_answer, validate
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool
 from journeyman.tools.calculator import Calculator, calculate
@@ -20,7 +20,7 @@ CONFUSED = {"+": "*", "-": "+", "*": "-"}
 """The operator that a hasty teacher takes instead."""
 
 
-class Arithmetic:
+class Arithmetic(Environment):
     """One operation on two numbers of two or three digits."""
 
     name = "arithmetic"

@@ -3,20 +3,28 @@
 import asyncio
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+from journeyman.environments.episode import Episode, Reaction, Verdict
+from journeyman.messages import ParsedTurn, ToolCall
 from journeyman.problem import Problem
-from journeyman.tools.base import Tool
-from journeyman.trajectory import ToolCall
+from journeyman.seeds import derive
+from journeyman.tools.base import CallContext, Tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a worked course: a thought and the call it leads to."""
+    """One step of a worked course: a thought, and the call or the words to the user that it leads to."""
 
     thought: str
-    call: ToolCall
+    call: ToolCall | None = None
+    say: str = ""
+    """To the user, in worlds that have one."""
+
+    def parsed(self) -> ParsedTurn:
+        """As the turn of a model."""
+        return ParsedTurn(calls=(self.call,) if self.call else (), text=self.say)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,21 +33,25 @@ class Course:
 
     steps: tuple[Step, ...]
     answer: str | None = None
-    """The final answer; None: the last observation, verbatim."""
+    """The final answer; None: the last observation, verbatim, unless the world ends the attempt before."""
     mistake: str = ""
     """Which typical mistake it contains; empty for the gold course."""
 
 
 class Environment(Protocol):
-    """A family of problems."""
+    """A family of problems. Inherit from it: what a family has no use for has a default."""
 
     name: str
-    phrases: tuple[str, ...]
+    phrases: tuple[str, ...] = ()
     """Text that questions and courses repeat verbatim: a tokenizer trained on the spot makes each one token."""
 
     def tools(self) -> Mapping[str, Tool]:
         """The tools of this family by name."""
-        ...
+        return {}
+
+    def reset(self, problem: Problem, context: CallContext) -> Episode:
+        """Start an attempt."""
+        return Episode(self, problem, context)
 
     def courses(self, problem: Problem) -> Sequence[Course]:
         """The gold course first, then courses with one typical mistake each."""
@@ -77,30 +89,62 @@ async def _validate(environment: Environment, problems: Sequence[Problem]) -> No
     wrong: dict[str, bool] = {}
     for problem in problems:
         gold, *mistaken = environment.courses(problem)
-        outputs, right = await _walk(environment, gold)
+        walk = await walked(environment, problem, gold)
+        right = walk.answer
+        failed = [result.output for reaction in walk.reactions for result in reaction.results if not result.ok]
+        _require(not failed, problem, f"a call of the gold course fails: {failed[:1]}")
         _require(not gold.mistake, problem, "the first course contains a mistake")
-        _require(len(gold.steps) == problem.min_calls, problem, f"min_calls is not {len(gold.steps)}")
-        _require(environment.verify(problem, right), problem, f"the gold answer {right!r} is not accepted")
-        _require(any(right in output for output in outputs), problem, f"no tool shows the gold answer {right!r}")
-        _require(not environment.verify(problem, ""), problem, "an empty answer is accepted")
+        _require(walk.calls == problem.min_calls, problem, f"min_calls is not {walk.calls}")
+        _require(bool(walk.verdict.correct), problem, f"the gold answer {right!r} is not accepted")
+        if right is not None:
+            shown = any(right in output for output in walk.outputs)
+            _require(shown or not walk.calls, problem, f"no tool shows the gold answer {right!r}")
+            _require(not environment.verify(problem, ""), problem, "an empty answer is accepted")
         for course in mistaken:
-            _, answer = await _walk(environment, course)
-            accepted = environment.verify(problem, answer)
-            _require(not accepted or same_answer(right, answer), problem, f"{course.mistake}: {answer!r} is accepted")
+            other = await walked(environment, problem, course)
+            accepted = bool(other.verdict.correct)
+            same = right is not None and other.answer is not None and same_answer(right, other.answer)
+            _require(not accepted or same, problem, f"{course.mistake}: {other.answer!r} is accepted")
             wrong[course.mistake] = wrong.get(course.mistake, False) or not accepted
     if harmless := [mistake for mistake, is_wrong in wrong.items() if not is_wrong]:
         raise ValueError(f"{environment.name}: no mistake in any of {len(problems)} problems: {', '.join(harmless)}")
 
 
-async def _walk(environment: Environment, course: Course) -> tuple[list[str], str]:
-    """(outputs, answer) of a course; each of its calls must work."""
-    tools, outputs = environment.tools(), []
-    for step in course.steps:
-        result = await tools[step.call.name].call(step.call.arguments)
-        if not result.ok:
-            raise ValueError(f"{environment.name}: {step.call} fails: {result.output}")
-        outputs.append(result.output)
-    return outputs, outputs[-1] if course.answer is None else course.answer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """What came of a course."""
+
+    reactions: tuple[Reaction, ...]
+    """One for each step that was taken."""
+    answer: str | None
+    """None where the world ended the attempt before an answer."""
+    verdict: Verdict
+
+    @property
+    def outputs(self) -> list[str]:
+        return [result.output for reaction in self.reactions for result in reaction.results]
+
+    @property
+    def calls(self) -> int:
+        return len(self.outputs)
+
+
+async def walked(environment: Environment, problem: Problem, course: Course) -> Walk:
+    """Take a course in the real world."""
+    offered = replace(problem, tools=problem.tools or tuple(environment.tools()))
+    episode, reactions = environment.reset(offered, CallContext(trajectory="course", seed=derive(problem.id))), []
+    try:
+        for step in course.steps:
+            reactions.append(await episode.step(step.parsed()))
+            if reactions[-1].done:
+                break
+        answer = course.answer
+        if answer is None and reactions and not reactions[-1].done and reactions[-1].results:
+            answer = reactions[-1].results[-1].output
+        verdict = await episode.verify(answer)
+    finally:
+        await episode.close()
+    return Walk(reactions=tuple(reactions), answer=answer, verdict=verdict)
 
 
 def _require(condition: bool, problem: Problem, otherwise: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from journeyman.environments.base import Course, Step
+from journeyman.environments.base import Course, Environment, Step
 from journeyman.environments.rows import Apart, Reading
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool, ToolError
@@ -42,7 +42,7 @@ class BadRow(ValueError):
         super().__init__(reason, detail)
 
 
-class Gsm8k:
+class Gsm8k(Environment):
     """Word problems read from rows."""
 
     name = "gsm8k"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
-from journeyman.environments.base import Course, Step, same_answer, validate
+from journeyman.environments.base import Course, Environment, Step, same_answer, validate
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool
 from journeyman.tools.search import Search
@@ -76,7 +76,7 @@ TWO_HOPS = (
 )
 
 
-class Lookup:
+class Lookup(Environment):
     """Questions about people and the cities they live in, answered with a search tool."""
 
     name = "lookup"

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from journeyman.environments.base import Course, Step, same_answer, validate
+from journeyman.environments.base import Course, Environment, Step, same_answer, validate
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool
 from journeyman.tools.sql import Sql
@@ -53,7 +53,7 @@ CONFUSED = {"max": "min", "min": "sum", "sum": "max"}
 WORDINGS = ("What is the {word} {column} {where}?", "Give me the {word} {column} {where}.")
 
 
-class Tables:
+class Tables(Environment):
     """Aggregates over one table `stock` of shops, items, colours and four numbers."""
 
     name = "tables"

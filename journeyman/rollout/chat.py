@@ -1,17 +1,20 @@
 """Trajectories as token ids under a model's chat template: append-only, tool and user text never special."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from journeyman.errors import UserError
+from journeyman.messages import Message, ParsedTurn
+from journeyman.rollout.parse import parse_turn, render_call
 from journeyman.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from journeyman.tools.base import Tool
+Shape = tuple[tuple[str, str], ...]
+"""(role, name) of each message."""
 
 SYSTEM = (
     "Think in <think></think>. Call tools with <tool_call></tool_call>. "
@@ -34,17 +37,34 @@ class ChatFormat:
         self._observation_pieces = lru_cache(maxsize=64)(self._render_observation_pieces)
         self.end_id = self._end_of_turn()
 
-    def prompt(self, question: str, tools: Sequence["Tool"]) -> list[int]:
-        """Ids of the first prompt, up to where the model writes."""
-        before, after = self._prompt_pieces(_Specs(tools))
-        return [*before, *self.outside(question), *after]
+    def prompt(self, opening: str | Sequence[Message], specs: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Ids of the first prompt, up to where the model writes.
 
-    def observation(self, outputs: Sequence[str]) -> list[int]:
-        """Ids that follow the end-of-turn token of a turn with calls: every output, then the next generation prompt."""
-        pieces = self._observation_pieces(len(outputs))
+        `opening` is the question, or the messages so far; how calls are written is added to the system message.
+        """
+        messages = (Message(role="user", content=opening),) if isinstance(opening, str) else opening
+        contents = [self._content(message) for message in messages]
+        shape = tuple((message.role, message.name) for message in messages)
+        return self._filled(self._prompt_pieces(shape, _Specs(specs)), contents)
+
+    def _content(self, message: Message) -> str:
+        """Text of a message as the model would have written it, calls included."""
+        return "\n".join([*([message.content] if message.content else []), *map(render_call, message.calls)])
+
+    def observation(self, outputs: Sequence[str], reply: str = "") -> list[int]:
+        """Ids that follow the end-of-turn token: every output, the user's words, then the next generation prompt."""
+        pieces = self._observation_pieces(len(outputs), bool(reply))
+        return self._filled(pieces, [*outputs, *([reply] if reply else [])])
+
+    def parse(self, text: str) -> ParsedTurn:
+        """What a turn asks for."""
+        return parse_turn(text)
+
+    def _filled(self, pieces: Sequence[list[int]], contents: Sequence[str]) -> list[int]:
+        """Contents between the template's pieces."""
         ids = list(pieces[0])
-        for output, piece in zip(outputs, pieces[1:], strict=True):
-            ids += [*self.outside(output), *piece]
+        for content, piece in zip(contents, pieces[1:], strict=True):
+            ids += [*self.outside(content), *piece]
         return ids
 
     def outside(self, text: str) -> list[int]:
@@ -62,32 +82,37 @@ class ChatFormat:
         assert isinstance(text, str), "one row of ids gives one text"
         return text
 
-    def encode(self, trajectory: Trajectory, tools: Sequence["Tool"]) -> tuple[list[int], list[int]]:
+    def encode(self, trajectory: Trajectory, specs: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
         """(T ids, T mask) of a written trajectory; the mask is 1 on what a model would have sampled."""
-        ids = self.prompt(trajectory.question, tools)
+        ids = self.prompt(trajectory.opening or trajectory.question, specs)
         mask = [0] * len(ids)
         for number, turn in enumerate(trajectory.turns):
             written = self.turn(turn.text)
             ids, mask = ids + written, mask + [1] * len(written)
             if number + 1 < len(trajectory.turns):
-                seen = self.observation([result.output for result in turn.results])
+                seen = self.observation([result.output for result in turn.results], reply=turn.reply)
                 ids, mask = ids + seen, mask + [0] * len(seen)
         return ids, mask
 
-    def _render_prompt_pieces(self, specs: "_Specs") -> tuple[list[int], list[int]]:
-        mark = uuid.uuid4().hex
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": mark}]
-        return self._cut(self._template(messages, specs.specs), [mark])  # type: ignore[return-value]
+    def _render_prompt_pieces(self, shape: "Shape", specs: "_Specs") -> list[list[int]]:
+        marks = [uuid.uuid4().hex for _ in shape]
+        messages = [
+            {"role": role, "content": mark, **({"name": name} if name else {})}
+            for (role, name), mark in zip(shape, marks, strict=True)
+        ]
+        if shape and shape[0][0] == "system":
+            messages[0]["content"] = f"{marks[0]}\n\n{SYSTEM}"
+        else:
+            messages.insert(0, {"role": "system", "content": SYSTEM})
+        return self._cut(self._template(messages, specs.specs), marks)
 
-    def _render_observation_pieces(self, count: int) -> list[list[int]]:
-        said, marks = uuid.uuid4().hex, [uuid.uuid4().hex for _ in range(count)]
-        calls = [{"type": "function", "function": {"name": "t", "arguments": {}}} for _ in marks]
+    def _render_observation_pieces(self, count: int, replied: bool) -> list[list[int]]:
+        said, marks = uuid.uuid4().hex, [uuid.uuid4().hex for _ in range(count + replied)]
+        calls = [{"type": "function", "function": {"name": "t", "arguments": {}}} for _ in range(count)]
+        shown = [{"role": "tool", "name": "t", "content": mark} for mark in marks[:count]]
+        shown += [{"role": "user", "content": mark} for mark in marks[count:]]
         for asked in ({}, {"tool_calls": calls}):  # some templates refuse a tool message without a call before it
-            messages = [
-                {"role": "user", "content": "q"},
-                {"role": "assistant", "content": said, **asked},
-                *({"role": "tool", "name": "t", "content": mark} for mark in marks),
-            ]
+            messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": said, **asked}, *shown]
             try:
                 text = self._template(messages, None)
             except UserError:
@@ -134,8 +159,8 @@ class ChatFormat:
 class _Specs:
     """Tool specs as a cache key: equal when the names and specs are."""
 
-    def __init__(self, tools: Sequence["Tool"]) -> None:
-        self.specs = [tool.spec() for tool in tools] or None
+    def __init__(self, specs: Sequence[Mapping[str, Any]]) -> None:
+        self.specs = [dict(spec) for spec in specs] or None
         self._key = repr(self.specs)
 
     def __hash__(self) -> int:

@@ -25,6 +25,14 @@ class RolloutJob:
     max_turns: int = 6
     max_new_tokens: int = 96
     """Most tokens in one turn."""
+    max_calls: int | None = None
+    """Most calls in all; a turn that asks for more ends the attempt, and is not run."""
+    max_seconds: float | None = None
+    """Longest that the attempt may take; a tool that is running then is given up."""
+    max_cost: float | None = None
+    """Once its calls have cost so much, the attempt ends."""
+    source: str = "policy"
+    """Who samples: the trajectories' `source`."""
 
 
 class SamplerPool(Protocol):
@@ -49,14 +57,15 @@ def attempt_all(pool: SamplerPool, jobs: Sequence[RolloutJob]) -> list[Trajector
     Raises `InfrastructureError` where not one attempt came through.
     """
     made = list(pool.rollout(jobs))
+    # Only these: a tool or a world that breaks may do so because of what the policy did, and a second try would hide it.
     failed = [i for i, trajectory in enumerate(made) if trajectory.stop_reason is StopReason.INFRASTRUCTURE]
     if failed:
         for i, trajectory in zip(failed, pool.rollout([jobs[i] for i in failed]), strict=True):
             made[i] = trajectory
-    if made and all(trajectory.stop_reason is StopReason.INFRASTRUCTURE for trajectory in made):
+    if made and not any(trajectory.stop_reason.scorable for trajectory in made):
         raise InfrastructureError(f"all {len(made)} attempts failed: {_reason(made[0])}")
     return made
 
 
 def _reason(trajectory: Trajectory) -> str:
-    return next((result.output for turn in trajectory.turns for result in turn.results if not result.ok), "no reason")
+    return f"{trajectory.stop_reason}: {trajectory.provenance.get('failure', 'no reason')}"

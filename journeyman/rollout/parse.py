@@ -2,9 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
 
-from journeyman.trajectory import ToolCall
+from journeyman.messages import ParsedTurn, ToolCall
 
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
@@ -13,17 +12,6 @@ MAX_CALLS = 16
 """Most calls of one turn."""
 MAX_DEPTH = 32
 """Deepest nesting of a call: whoever reads it later may have less stack left."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedTurn:
-    """What one turn asks for."""
-
-    calls: tuple[ToolCall, ...] = ()
-    answer: str | None = None
-    """Text between the answer tags; None where there are none."""
-    error: str = ""
-    """Why the turn is rejected; empty where it is well formed."""
 
 
 def parse_turn(text: str) -> ParsedTurn:
@@ -49,8 +37,8 @@ def parse_turn(text: str) -> ParsedTurn:
     if len(bodies) > MAX_CALLS:
         return ParsedTurn(error=f"more than {MAX_CALLS} calls in one turn")
     if answers:
-        return ParsedTurn(answer=answers[0].strip())
-    return _parse_calls(bodies)
+        return ParsedTurn(answer=answers[0].strip(), text=rest.strip())
+    return _parse_calls(bodies, rest.strip())
 
 
 def _split_thought(text: str) -> tuple[str | None, str]:
@@ -62,7 +50,7 @@ def _split_thought(text: str) -> tuple[str | None, str]:
     return (thought, rest) if closed else (None, "")
 
 
-def _parse_calls(bodies: list[str]) -> ParsedTurn:
+def _parse_calls(bodies: list[str], text: str) -> ParsedTurn:
     calls = []
     for body in bodies:
         try:
@@ -78,7 +66,7 @@ def _parse_calls(bodies: list[str]) -> ParsedTurn:
         if not isinstance(value.get("arguments"), dict):
             return ParsedTurn(error="a call without arguments")
         calls.append(ToolCall(name=value["name"], arguments=value["arguments"]))
-    return ParsedTurn(calls=tuple(calls))
+    return ParsedTurn(calls=tuple(calls), text=text)
 
 
 def _deeper(value: object, levels: int) -> bool:

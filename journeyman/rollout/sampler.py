@@ -30,9 +30,11 @@ class Completion:
     logprobs: tuple[float, ...]
     """Nats, one for each of `token_ids`, under the distribution it was drawn from (temperature included)."""
     stopped: bool
-    """True when it ended with a stop id, False when it ran into the limit."""
+    """True when it ended with a stop id, False when it ran into the limit or was interrupted."""
     policy_version: int
-    """Version of the weights that sampled the first token."""
+    """Version of the weights that sampled it."""
+    interrupted: bool = False
+    """Whether `Sampler.interrupt` cut it short: whoever asked may go on from where it ends. It may be empty."""
 
 
 class Sampler(Protocol):
@@ -42,6 +44,10 @@ class Sampler(Protocol):
 
     async def load_weights(self, weights: Mapping[str, "torch.Tensor"], version: int) -> None:
         """Take the learner's weights (names as in the model's `state_dict`); no request may be half-sampled from both."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Give back every completion as far as it is, so that it can go on under other weights."""
         ...
 
     async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:

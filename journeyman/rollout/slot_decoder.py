@@ -82,6 +82,15 @@ class SlotDecoder:
         """Drop what was computed with other weights."""
         self._index.clear()
 
+    def interrupt(self) -> list[Row]:
+        """Take every row out of the batch as far as it is."""
+        rows = self._finish(list(range(len(self._rows)))) if self._rows else []
+        new, self._new = self._new, []
+        self._free.update(dict.fromkeys(row.slot for row in new))
+        self._pending.clear()
+        self._batch = None
+        return rows + new
+
     def abandon(self) -> None:
         """Drop every row, and what was computed."""
         for slot in (*self._rows, *(row.slot for row in self._new)):
@@ -254,8 +263,8 @@ class SlotDecoder:
             row.token_ids, row.logprobs = tuple(ids[:count]), tuple(values[:count])
             del self._rows[row.slot]
             self._free[row.slot] = None
-            # The last token has been drawn but not computed.
-            held = (*row.request.prompt_ids, *row.token_ids[:-1])
+            # The last token, be it the prompt's own, has not been computed.
+            held = (*row.request.prompt_ids, *row.token_ids)[:-1]
             self._index.put(row.slot, held, chain(held, row.hashes))
         self._batch = None
         return finished

@@ -107,6 +107,20 @@ class TorchEngine:
         self._start()
         await waiter.future
 
+    async def interrupt(self) -> None:
+        """Give back every completion as far as it is, those that have not begun too."""
+        self._interrupt()
+
+    @torch.inference_mode()
+    def _interrupt(self) -> None:
+        for row in self._decoder.interrupt():
+            self._complete(row, self._sampling.pop(row).future, interrupted=True)
+        for queue in (self._continuing, self._fresh):
+            for waiter in queue:
+                assert waiter.row is not None
+                self._complete(waiter.row, waiter.future, interrupted=True)
+            queue.clear()
+
     @property
     def prompt_tokens(self) -> int:
         """Prompt tokens computed so far: those that the cache did not hold."""
@@ -199,16 +213,19 @@ class TorchEngine:
     @torch.inference_mode()
     def _step(self) -> None:
         for row in self._decoder.step():
-            future = self._sampling.pop(row).future
-            if not future.done():
-                future.set_result(
-                    Completion(
-                        token_ids=row.token_ids,
-                        logprobs=row.logprobs,
-                        stopped=row.token_ids[-1] in row.request.stop_ids,
-                        policy_version=self._version,
-                    )
-                )
+            self._complete(row, self._sampling.pop(row).future)
+
+    def _complete(self, row: Row, future: asyncio.Future, *, interrupted: bool = False) -> None:
+        if future.done():
+            return
+        completion = Completion(
+            token_ids=row.token_ids,
+            logprobs=row.logprobs,
+            stopped=not interrupted and row.token_ids[-1] in row.request.stop_ids,
+            policy_version=self._version,
+            interrupted=interrupted,
+        )
+        future.set_result(completion)
 
     @torch.inference_mode()
     def _score(self, rows: list[Sequence[int]]) -> list[list[float]]:

@@ -84,7 +84,13 @@ class VllmEngine:
             logprobs=tuple(output.logprobs.logprobs),
             stopped=output.finish_reason == "stop",
             policy_version=version,
+            interrupted=output.finish_reason == "abort",
         )
+
+    async def interrupt(self) -> None:
+        """Give back every completion as far as it is."""
+        await self._engine.pause_generation(mode="abort")
+        await self._engine.resume_generation()
 
     async def load_weights(self, weights: "Mapping[str, torch.Tensor]", version: int) -> None:
         """Take new weights once the rows that are being sampled are done; those that wait are sampled with the new."""

@@ -3,36 +3,41 @@
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.environments import environment, tools_named
-from journeyman.environments.base import Course, Step
+from journeyman.environments import environment
+from journeyman.environments.base import Course, Step, walked
+from journeyman.environments.episode import Reaction
 from journeyman.problem import Problem
 from journeyman.rollout.parse import render_call
 from journeyman.seeds import derive
-from journeyman.trajectory import StopReason, ToolResult, Trajectory, Turn
+from journeyman.trajectory import StopReason, Trajectory, Turn
 
 
 async def play(problem: Problem, course: Course, *, source: str, provenance: Mapping[str, Any]) -> Trajectory:
-    """Walk the course with the real tools; the verdict is recorded but decides nothing."""
-    tools = tools_named(problem.family, problem.tools)
-    turns, observation = [], ""
-    for step in course.steps:
-        result = await tools[step.call.name].call(step.call.arguments)
-        turns.append(_call_turn(step, result))
-        observation = result.output
-    answer = observation if course.answer is None else course.answer
-    turns.append(Turn(text=f"<answer>{answer}</answer>"))
+    """Take the course in the real world; the verdict is recorded but decides nothing."""
+    walk = await walked(environment(problem.family), problem, course)
+    turns = [_turn(step, reaction) for step, reaction in zip(course.steps, walk.reactions, strict=False)]
+    if walk.answer is not None:
+        turns.append(Turn(text=f"<answer>{walk.answer}</answer>"))
     return Trajectory.at(
         problem,
         id=f"{derive(problem.id, source, repr(course)):016x}",
         turns=tuple(turns),
-        stop_reason=StopReason.ANSWER,
-        answer=answer,
+        stop_reason=StopReason.DONE if walk.answer is None else StopReason.ANSWER,
+        answer=walk.answer,
         source=source,
-        correct=environment(problem.family).verify(problem, answer),
+        correct=walk.verdict.correct,
+        score=walk.verdict.score,
+        score_parts=dict(walk.verdict.parts),
         provenance=dict(provenance),
     )
 
 
-def _call_turn(step: Step, result: ToolResult) -> Turn:
-    text = f"<think>{step.thought}</think>\n{render_call(step.call)}"
-    return Turn(text=text, calls=(step.call,), results=(result,))
+def _turn(step: Step, reaction: Reaction) -> Turn:
+    asked = render_call(step.call) if step.call else step.say
+    return Turn(
+        text=f"<think>{step.thought}</think>\n{asked}",
+        calls=(step.call,) if step.call else (),
+        results=reaction.results,
+        reply=reaction.reply.content if reaction.reply else "",
+        reward=reaction.reward,
+    )

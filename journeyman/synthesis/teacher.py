@@ -57,6 +57,8 @@ def _repeated(course: Course, rng: random.Random) -> Course:
 def _with_tool_error(course: Course) -> Course:
     """The course with a first call that the tool rejects."""
     first = course.steps[0]
+    if first.call is None:
+        return course
     empty = ToolCall(name=first.call.name, arguments=dict.fromkeys(first.call.arguments, ""))
     return replace(course, steps=(replace(first, call=empty), *course.steps))
 

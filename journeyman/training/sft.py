@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.config import ObjectiveConfig, PipelineConfig
-from journeyman.environments import environment, tools_named
+from journeyman.environments import environment, specs_of
 from journeyman.errors import DataError
 from journeyman.progress import Observer
 from journeyman.rollout.chat import ChatFormat
@@ -89,7 +89,7 @@ def encode_rows(demonstrations: Sequence[Trajectory], model: Path, max_length: i
     chat = ChatFormat(load_tokenizer(model))
     rows = []
     for trajectory in demonstrations:
-        ids, mask = chat.encode(trajectory, list(tools_named(trajectory.family, trajectory.tools).values()))
+        ids, mask = chat.encode(trajectory, specs_of(trajectory))
         if len(ids) <= max_length:
             rows.append(Row(token_ids=tuple(ids), mask=tuple(mask)))
     if not rows:
@@ -122,4 +122,4 @@ def _phrases(demonstrations: Sequence[Trajectory]) -> list[str]:
 
 def _specs(demonstrations: Sequence[Trajectory]) -> list[dict[str, Any]]:
     """The tools of the first demonstration, whose boilerplate a new tokenizer takes in."""
-    return [tool.spec() for t in demonstrations[:1] for tool in tools_named(t.family, t.tools).values()]
+    return [spec for trajectory in demonstrations[:1] for spec in specs_of(trajectory)]

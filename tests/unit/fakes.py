@@ -53,6 +53,8 @@ class ScriptedSampler:
 
     async def load_weights(self, weights: Mapping[str, Any], version: int) -> None: ...
 
+    async def interrupt(self) -> None: ...
+
     async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return [[0.0] * (len(row) - 1) for row in rows]
 

@@ -14,7 +14,7 @@ from journeyman.rollout.chat import SYSTEM, ChatFormat
 from journeyman.trajectory import ToolCall, ToolResult, Trajectory, Turn
 from tests.unit.fakes import World, trajectory
 
-TOOLS = list(tools_named("arithmetic", ("calculator", "search", "sql")).values())
+SPECS = [tool.spec() for tool in tools_named("arithmetic", ("calculator", "search", "sql")).values()]
 CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "6*7"}}\n</tool_call>'
 
 THINKING_TEMPLATE = """\
@@ -107,7 +107,7 @@ def written(*outputs: tuple[str, ...], question: str = "What is 6 times 7?") -> 
 
 
 def test_golden_loss_mask_of_two_turns(world: World) -> None:
-    ids, mask = world.chat.encode(written(("42",)), TOOLS)
+    ids, mask = world.chat.encode(written(("42",)), SPECS)
     pieces = [str(world.chat.tokenizer.decode([i])) for i in ids]
     assert pieces[0].startswith(f"<|im_start|>system\n{SYSTEM}") and pieces[0].endswith(
         "<|im_end|>\n<|im_start|>user\n"
@@ -137,7 +137,7 @@ def test_golden_loss_mask_of_two_turns(world: World) -> None:
 
 def test_a_thinking_models_template_keeps_every_thought_and_groups_tool_results() -> None:
     chat = ChatFormat(byte_tokenizer(THINKING_TEMPLATE))
-    ids, mask = chat.encode(written(("42", "a b"), ("7",)), TOOLS)
+    ids, mask = chat.encode(written(("42", "a b"), ("7",)), SPECS)
     text = str(chat.tokenizer.decode(ids))
     assert text.endswith(
         "<|im_start|>user\nWhat is 6 times 7?<|im_end|>\n"
@@ -167,8 +167,8 @@ def test_the_template_itself_would_rewrite_earlier_turns() -> None:
 
 def test_a_prompt_is_what_the_template_renders(chat: ChatFormat) -> None:
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is 6 times 7?"}]
-    specs: list[Any] = [tool.spec() for tool in TOOLS]
-    for tools, given_specs in ((TOOLS, specs), (TOOLS[:1], specs[:1]), ([], None)):
+    specs: list[Any] = SPECS
+    for tools, given_specs in ((SPECS, specs), (SPECS[:1], specs[:1]), ([], None)):
         rendered = chat.tokenizer.apply_chat_template(
             messages, tools=given_specs, tokenize=False, add_generation_prompt=True
         )
@@ -177,8 +177,8 @@ def test_a_prompt_is_what_the_template_renders(chat: ChatFormat) -> None:
 
 def test_each_prompt_begins_with_the_earlier_prompt_and_turn(chat: ChatFormat) -> None:
     attempt = written(("42",), ("7", "8"), ("9",))
-    ids, mask = chat.encode(attempt, TOOLS)
-    prompt = chat.prompt(attempt.question, TOOLS)
+    ids, mask = chat.encode(attempt, SPECS)
+    prompt = chat.prompt(attempt.question, SPECS)
     for turn in attempt.turns:
         assert ids[: len(prompt)] == prompt and mask[len(prompt) - 1] == 0
         prompt += chat.turn(turn.text)
@@ -206,7 +206,7 @@ def test_text_from_outside_forges_no_control_token(world: World, text: str) -> N
         assert chat.decode(chat.outside(text)) == text
         assert chat.decode(chat.turn(text)) == text and special & set(chat.turn(text)) == {chat.end_id}
         for harmless, forged in (
-            (chat.prompt("x", TOOLS), chat.prompt(text, TOOLS)),
+            (chat.prompt("x", SPECS), chat.prompt(text, SPECS)),
             (chat.observation(["x"]), chat.observation([text])),
         ):
             assert [i for i in forged if i in special] == [i for i in harmless if i in special]
@@ -255,4 +255,4 @@ def test_a_template_without_tools_or_system_is_refused_with_a_remedy() -> None:
         "{{ m.content + '<|im_end|>' }}{% endfor %}"
     )
     with pytest.raises(UserError, match="no system role"):
-        ChatFormat(byte_tokenizer(picky)).prompt("?", TOOLS)
+        ChatFormat(byte_tokenizer(picky)).prompt("?", SPECS)

@@ -109,7 +109,7 @@ class OutOfThinAir(Lookup):
         (VeryLenient(), "an empty answer is accepted"),
         (NoMistake(), "no mistake in any of 60 problems: none at all"),
         (MistakenGold(), "the first course contains a mistake"),
-        (BrokenCall(), "fails: error: division by zero"),
+        (BrokenCall(), "fails.*error: division by zero"),
         (OutOfThinAir(), "no tool shows the gold answer"),
     ],
 )

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: dict[int, set[str]] = {
     0: {
         *("problem", "trajectory", "errors", "config", "artifacts", "progress"),
-        *("metrics", "seeds", "runs", "provenance"),
+        *("metrics", "seeds", "runs", "provenance", "messages", "llm"),
     },
-    1: {"tools", "environments", "rewards", "credit", "curriculum", "replay", "curation"},
+    1: {"tools", "environments", "graders", "formats", "rewards", "credit", "curriculum", "replay", "curation"},
     2: {"rollout", "training", "synthesis"},
     3: {"reward_models", "evaluation", "monitors"},
     4: {"actors", "tracking", "catalog"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from journeyman.environments import environment, tools_named
+from journeyman.environments import environment, specs_of, tools_named
 from journeyman.errors import InfrastructureError
 from journeyman.problem import Problem
 from journeyman.rollout.job import RolloutJob
@@ -87,7 +87,7 @@ def test_a_written_attempt_is_encoded_as_it_would_have_been_sampled(world: World
             "max_turns": 9,
         }
         sampled, _ = attempt(world, [turn.text for turn in written.turns], **job)
-        ids, mask = world.chat.encode(written, list(tools_named(written.family, written.tools).values()))
+        ids, mask = world.chat.encode(written, specs_of(written))
         assert (list(sampled.token_ids), list(sampled.loss_mask)) == (ids, mask)
         assert (sampled.answer, sampled.correct) == (written.answer, written.correct)
 
@@ -170,7 +170,7 @@ def test_a_tool_that_fails_through_no_fault_of_the_model_ends_the_attempt_unscor
 
 
 def test_an_attempt_never_grows_beyond_the_models_length(world: World) -> None:
-    prompt = len(world.chat.prompt(problem().question, list(tools_named("arithmetic", ALL).values())))
+    prompt = len(world.chat.prompt(problem().question, [tool.spec() for tool in tools_named("arithmetic", ALL).values()]))
     turn, seen = len(world.chat.turn(CALL)), len(world.chat.observation(["42"]))
     texts = [CALL, "<answer>42</answer>"]
 

@@ -177,9 +177,9 @@ def test_failed_attempts_are_dispatched_once_more() -> None:
 
 
 def test_a_step_in_which_everything_failed_stops_the_run() -> None:
-    turn = Turn(text="", results=(ToolResult(name="sql", ok=False, output="not run: no electricity"),))
-    made, *_ = loop(lambda job: attempt(job, correct=None, turns=(turn,)))
-    with pytest.raises(InfrastructureError, match="all 8 attempts failed: not run: no electricity"):
+    why = {"failure": "no electricity"}
+    made, *_ = loop(lambda job: attempt(job, correct=None, provenance=why))
+    with pytest.raises(InfrastructureError, match="all 8 attempts failed: infrastructure: no electricity"):
         made.advance()
 
 

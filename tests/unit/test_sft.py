@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from journeyman.actors import InlineWorkers
 from journeyman.config import PipelineConfig, SftConfig
-from journeyman.environments import tools_named
+from journeyman.environments import specs_of
 from journeyman.errors import DataError
 from journeyman.metrics import known
 from journeyman.progress import Silent
@@ -53,7 +53,7 @@ def test_rows_are_what_the_chat_format_encodes(world: World) -> None:
     rows, too_long = encode_rows(world.demonstrations, world.model, MAX_LENGTH)
     assert (len(rows), too_long) == (len(world.demonstrations), 0)
     for row, one in zip(rows, world.demonstrations, strict=True):
-        ids, mask = world.chat.encode(one, list(tools_named(one.family, one.tools).values()))
+        ids, mask = world.chat.encode(one, specs_of(one))
         assert row == Row(token_ids=tuple(ids), mask=tuple(mask))
 
 

@@ -29,6 +29,7 @@ from journeyman.rollout import slot_decoder, step_plan
 from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.rollout.step_model import LlamaStep, step_model
 from journeyman.rollout.torch_sampler import TorchEngine
+from tests.unit.fakes import COMPUTE, MAX_LENGTH, World
 
 VOCABULARY = 150
 SHAPE = {
@@ -442,3 +443,32 @@ def test_models_that_cannot_be_cached_are_refused(tmp_path: Path) -> None:
     assert engine_for(tmp_path, max_length=16)
     with pytest.raises(ConfigError, match="no model"):
         engine_for(tmp_path / "nothing")
+
+
+def test_an_interrupted_completion_goes_on_under_other_weights(world: World) -> None:
+    engine = TorchEngine(world.model, COMPUTE, MAX_LENGTH)
+    prompt = tuple(world.chat.prompt("What is 6 times 7?", []))
+
+    def request(*written: int) -> SampleRequest:
+        return SampleRequest(prompt_ids=(*prompt, *written), max_new_tokens=40 - len(written), seed=3)
+
+    async def interrupted() -> tuple[list[Completion], Completion]:
+        asked = [asyncio.create_task(engine.generate(request())) for _ in range(COMPUTE.sampler.slots + 2)]  # type: ignore[union-attr]
+        while len(engine._sampling) < 2 or engine._decoder._time < 12:
+            await asyncio.sleep(0)
+        await engine.interrupt()
+        pieces = await asyncio.gather(*asked)
+        await engine.load_weights({n: t * 0.9 for n, t in engine._model.state_dict().items()}, 1)
+        begun = pieces[0]
+        return pieces, await engine.generate(request(*begun.token_ids))
+
+    pieces, rest = asyncio.run(interrupted())
+    assert all(piece.interrupted and not piece.stopped and piece.policy_version == 0 for piece in pieces)
+    begun = pieces[0]
+    assert 0 < len(begun.token_ids) < 40 and len(begun.logprobs) == len(begun.token_ids)
+    assert pieces[-1].token_ids == ()  # those that waited for a slot had not begun
+    assert (rest.policy_version, rest.interrupted, len(begun.token_ids) + len(rest.token_ids)) == (1, False, 40)
+    whole = asyncio.run(TorchEngine(world.model, COMPUTE, MAX_LENGTH).generate(request()))
+    assert whole.token_ids[: len(begun.token_ids)] == begun.token_ids
+    scored = asyncio.run(engine.score([[*prompt, *begun.token_ids, *rest.token_ids]]))[0][-len(rest.token_ids) :]
+    assert scored == pytest.approx(rest.logprobs, abs=1e-4)  # of the new weights alone, nothing cached of the old

@@ -1,0 +1,241 @@
+"""A growing trajectory: sampled turns go in, what the world answers is appended, until an answer or a limit."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from journeyman.environments import environment
+from journeyman.environments.episode import Episode, Reaction, ToolCrash, Verdict
+from journeyman.errors import InfrastructureError
+from journeyman.messages import Fault, Message, ParsedTurn, ToolResult
+from journeyman.rollout.chat import ChatFormat
+from journeyman.rollout.job import RolloutJob
+from journeyman.rollout.sampler import Completion, SampleRequest
+from journeyman.seeds import derive
+from journeyman.tools.base import CallContext
+from journeyman.trajectory import StopReason, Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """An attempt between two turns: enough to go on from it, here or in another process."""
+
+    trajectory: Trajectory
+    """So far; its stop reason means nothing yet."""
+    episode: dict[str, Any]
+    """The world's `state_dict`."""
+
+
+class Attempt:
+    """One attempt at a problem. Whatever fails in it is recorded as its stop reason.
+
+    Tokens are appended only: a turn's prompt is the earlier prompt and completion, token for token.
+    """
+
+    def __init__(self, job: RolloutJob, chat: ChatFormat, max_length: int) -> None:
+        self._job, self._chat, self._max_length = job, chat, max_length
+        self._id = f"{derive(job.problem.id, job.seed, job.sample):016x}"
+        context = CallContext(trajectory=self._id, seed=derive(job.seed, "world"))
+        self._episode: Episode = environment(job.problem.family).reset(job.problem, context)
+        self._opening = self._episode.opening()
+        self._specs = [tool.spec() for tool in self._episode.tools.values()]
+        self._ids = chat.prompt(self._opening, self._specs)
+        self._mask, self._logprobs = [0] * len(self._ids), [0.0] * len(self._ids)
+        self._versions = [0] * len(self._ids)
+        self._turns: list[Turn] = []
+        self._answer: str | None = None
+        self._started = time.monotonic()
+        self._parent: dict[str, Any] = {}
+        self._why = ""
+        self.stop_reason: StopReason | None = StopReason.MAX_TOKENS if self.room < 1 else None
+
+    @classmethod
+    def resumed(cls, snapshot: Snapshot, job: RolloutJob, chat: ChatFormat, max_length: int) -> "Attempt":
+        """An attempt that goes on from a snapshot, as another sample or under another seed where the job says so."""
+        made, past = cls(job, chat, max_length), snapshot.trajectory
+        made._episode.load_state_dict(snapshot.episode)
+        made._ids, made._mask = list(past.token_ids), list(past.loss_mask)
+        made._logprobs, made._versions = list(past.logprobs), list(past.policy_versions)
+        made._turns = list(past.turns)
+        made._parent = {"forked_from": past.id, "forked_at_turn": len(past.turns)} if past.id != made._id else {}
+        made.stop_reason = StopReason.MAX_TOKENS if made.room < 1 else None
+        return made
+
+    def snapshot(self) -> Snapshot:
+        """Where it stands. Between turns only."""
+        return Snapshot(trajectory=self._trajectory(Verdict(correct=None)), episode=self._episode.state_dict())
+
+    def fork(self, *, sample: int, seed: int) -> "Attempt":
+        """Another attempt from here on: its prompt's keys and values are already in the sampler's cache."""
+        job = replace(self._job, sample=sample, seed=seed)
+        return Attempt.resumed(self.snapshot(), job, self._chat, self._max_length)
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        return self._turns
+
+    @property
+    def room(self) -> int:
+        """Tokens that still fit."""
+        return self._max_length - len(self._ids)
+
+    def request(self, begun: Sequence[Completion] = ()) -> SampleRequest:
+        """What to sample next; `begun`: pieces of the turn that were interrupted."""
+        written = tuple(token for piece in begun for token in piece.token_ids)
+        seed = derive(self._job.seed, len(self._turns), *([len(begun)] if begun else []))
+        return SampleRequest(
+            prompt_ids=(*self._ids, *written),
+            max_new_tokens=min(self._job.max_new_tokens, self.room) - len(written),
+            temperature=self._job.temperature,
+            seed=seed,
+            stop_ids=(self._chat.end_id,),
+        )
+
+    async def advance(self, pieces: Sequence[Completion]) -> None:
+        """Append a sampled turn, one completion unless it was interrupted, and what the world answers."""
+        start = len(self._ids)
+        for piece in pieces:
+            self._extend(piece.token_ids, 1, piece.logprobs, piece.policy_version)
+        written = self._ids[start:]
+        text = self._chat.decode(written)
+        parsed = self._chat.parse(text)
+        self.stop_reason = self._refused(parsed, stopped=pieces[-1].stopped)
+        reaction = Reaction() if self.stop_reason else await self._react(parsed)
+        turn = Turn(
+            text=text,
+            calls=parsed.calls if reaction.results else (),  # those of a turn that was cut off were never made
+            results=reaction.results,
+            reply=reaction.reply.content if reaction.reply else "",
+            reward=reaction.reward,
+            start=start,
+            stop=len(self._ids),
+            error=parsed.error,
+        )
+        self._turns.append(turn)
+        self.stop_reason = self.stop_reason or self._limit_reached()
+        if self.stop_reason is None:
+            self._append(turn)
+
+    def _refused(self, parsed: ParsedTurn, *, stopped: bool) -> StopReason | None:
+        """Why a turn does not reach the world."""
+        if not stopped:
+            return StopReason.MAX_TOKENS
+        if parsed.error:
+            return StopReason.FORMAT_ERROR
+        most = self._job.max_calls
+        if most is not None and parsed.calls and self._made() + len(parsed.calls) > most:
+            return StopReason.MAX_CALLS
+        return None
+
+    def _made(self) -> int:
+        return sum(len(turn.calls) for turn in self._turns)
+
+    async def _react(self, parsed: ParsedTurn) -> Reaction:
+        """What the world does, with its failures as stop reasons."""
+        try:
+            async with asyncio.timeout(self._seconds_left()):
+                reaction = await self._episode.step(parsed)
+        except TimeoutError:
+            self.stop_reason = StopReason.MAX_SECONDS
+            return self._not_run(parsed, "time is up", Fault.POLICY)
+        except InfrastructureError as error:
+            self.stop_reason = StopReason.INFRASTRUCTURE
+            return self._not_run(parsed, str(error), Fault.INFRASTRUCTURE)
+        except ToolCrash as error:
+            self.stop_reason = StopReason.TOOL
+            return self._not_run(parsed, str(error), Fault.TOOL)
+        except Exception as error:  # the boundary: a broken world ends this attempt alone, unscored and counted
+            self.stop_reason = StopReason.ENVIRONMENT
+            return self._not_run(parsed, f"{type(error).__name__}: {error}", Fault.ENVIRONMENT)
+        if reaction.done:
+            answered = not parsed.calls and reaction.reply is None
+            self.stop_reason = StopReason.ANSWER if answered else StopReason.DONE
+        if not parsed.calls:
+            self._answer = parsed.answer
+        return reaction
+
+    def _not_run(self, parsed: ParsedTurn, why: str, fault: Fault) -> Reaction:
+        self._why = why
+        return Reaction(
+            results=tuple(
+                ToolResult(name=call.name, ok=False, output=f"not run: {why}", fault=fault) for call in parsed.calls
+            )
+        )
+
+    def _seconds_left(self) -> float | None:
+        most = self._job.max_seconds
+        return None if most is None else max(0.0, most - (time.monotonic() - self._started))
+
+    def _limit_reached(self) -> StopReason | None:
+        job = self._job
+        if len(self._turns) >= job.max_turns:
+            return StopReason.MAX_TURNS
+        if self._seconds_left() == 0.0:
+            return StopReason.MAX_SECONDS
+        spent = sum(result.cost for turn in self._turns for result in turn.results)
+        if job.max_cost is not None and spent >= job.max_cost:
+            return StopReason.MAX_COST
+        return None
+
+    def _append(self, turn: Turn) -> None:
+        """What the model sees next."""
+        seen = self._chat.observation([result.output for result in turn.results], reply=turn.reply)
+        if len(seen) >= self.room:
+            self.stop_reason = StopReason.MAX_TOKENS
+        else:
+            self._extend(seen, 0, [0.0] * len(seen), 0)
+
+    def _extend(self, ids: Sequence[int], mask: int, logprobs: Sequence[float], version: int) -> None:
+        self._ids += ids
+        self._mask += [mask] * len(ids)
+        self._logprobs += logprobs
+        self._versions += [version] * len(ids)
+
+    async def finish(self) -> Trajectory:
+        """The verdict and the trajectory, once `stop_reason` is set; the world is closed."""
+        assert self.stop_reason is not None
+        verdict = Verdict(correct=None)
+        try:
+            if self.stop_reason.scorable:
+                verdict = await self._episode.verify(self._answer)
+        except InfrastructureError as error:
+            self.stop_reason, self._why = StopReason.INFRASTRUCTURE, str(error)
+        except Exception as error:  # the boundary, as in `_react`
+            self.stop_reason, self._why = StopReason.ENVIRONMENT, f"{type(error).__name__}: {error}"
+        finally:
+            await self._episode.close()
+        return self._trajectory(verdict)
+
+    async def abandon(self) -> None:
+        """Close the world without a verdict."""
+        await self._episode.close()
+
+    def _trajectory(self, verdict: Verdict) -> Trajectory:
+        job, problem = self._job, self._job.problem
+        plain = (Message(role="user", content=problem.question),)
+        own_tools = type(self._episode).offered is not Episode.offered
+        versions = [version for version, learned in zip(self._versions, self._mask, strict=True) if learned]
+        return Trajectory.at(
+            problem,
+            id=self._id,
+            turns=tuple(self._turns),
+            stop_reason=self.stop_reason or StopReason.MAX_TURNS,
+            answer=self._answer,
+            source=job.source,
+            seed=job.seed,
+            sample=job.sample,
+            temperature=job.temperature,
+            policy_version=min(versions, default=0),
+            token_ids=tuple(self._ids),
+            loss_mask=tuple(self._mask),
+            logprobs=tuple(self._logprobs),
+            policy_versions=tuple(self._versions),
+            opening=() if self._opening == plain else self._opening,
+            specs=tuple(self._specs) if own_tools else (),
+            correct=verdict.correct,
+            score=verdict.score,
+            score_parts=dict(verdict.parts),
+            provenance={**self._parent, **({"failure": self._why} if self._why else {})},
+        )
