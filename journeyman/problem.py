@@ -25,9 +25,11 @@ class Problem:
     """Tool calls that the shortest correct course needs; calls beyond are needless."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """What the environment needs besides (JSON): gold steps, a table's name, the source row."""
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the environment (JSON), as its class takes them; empty: its defaults."""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "tools": list(self.tools), "data": dict(self.data)}
+        return {**asdict(self), "tools": list(self.tools), "data": dict(self.data), "world": dict(self.world)}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Problem":

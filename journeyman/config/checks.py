@@ -4,6 +4,7 @@ A mark names its registry by text, for the config knows no layer above it; the m
 checked, not when the models are.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -47,6 +48,25 @@ class Registered:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Forms and editors offer the names as a choice."""
         return {**handler(schema), "enum": self.names()}
+
+
+@dataclass(frozen=True, slots=True)
+class OptionsOf:
+    """The value maps keys of a registry, written `module:NAME`, to keyword arguments of their entries."""
+
+    registry: str
+
+    def fault(self, value: Any) -> tuple[str, str] | None:
+        module, _, attribute = self.registry.partition(":")
+        registry: Mapping[str, Any] = vars(import_module(module)).get(attribute, {})
+        for name, options in value.items() if isinstance(value, dict) else ():
+            if name not in registry:
+                return f"`{name}` is not a key of {module}.{attribute}", nearest(str(name), list(registry))
+            known = [option for option in inspect.signature(registry[name]).parameters if option != "self"]
+            for option in options if isinstance(options, dict) else ():
+                if option not in known:
+                    return f"`{option}` is not an option of {name}", nearest(str(option), known)
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Where the problems come from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from journeyman.config.base import Config
-from journeyman.config.checks import HubOrLocal, Registered, expand_home
+from journeyman.config.checks import HubOrLocal, OptionsOf, Registered, expand_home
 
 Family = Annotated[str, Registered("journeyman.environments:ENVIRONMENTS", able="generate")]
+Worlds = Annotated[dict[str, dict[str, Any]], OptionsOf("journeyman.environments:ENVIRONMENTS")]
 
 
 class GeneratedProblems(Config):
@@ -17,6 +18,9 @@ class GeneratedProblems(Config):
     families: dict[Family, float] = Field(
         default={"arithmetic": 1.0, "lookup": 1.0, "tables": 1.0},
         description="Share of each family; keys are environments with a generator",
+    )
+    worlds: Worlds = Field(
+        default={}, description="Options of a family, as its class in `journeyman.environments` takes them"
     )
     train: int = Field(default=4000, ge=1, description="Problems for rl; none of them is demonstrated")
     dev: int = Field(default=120, ge=1, description="Problems for choosing checkpoints and watching")
@@ -40,6 +44,7 @@ class DatasetProblems(Config):
     format: Annotated[str, Registered("journeyman.environments:ENVIRONMENTS", able="read")] = Field(
         default="gsm8k", description="Environment that reads the rows"
     )
+    worlds: Worlds = Field(default={}, description="Options of the environment that reads the rows")
     dev: int = Field(default=100, ge=1, description="Rows set aside for watching")
     heldout: int = Field(default=400, ge=1, description="Rows set aside for the report; never trained on")
 

@@ -6,6 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from journeyman.config.base import Config, only_with
 from journeyman.config.checks import Registered
+from journeyman.config.limits import AttemptLimits
 from journeyman.config.sft import OptimizerConfig
 
 
@@ -56,7 +57,7 @@ class ObjectiveConfig(Config):
         return only_with(cls, value, info, other="type", is_in=("grpo",))
 
 
-class RlConfig(Config):
+class RlConfig(AttemptLimits):
     name: str = Field(description="Name of the block; the stage is called rl-NAME", pattern=r"^[a-z][a-z0-9-]*$")
     reward: Annotated[str, Registered("journeyman.rewards:REWARDS")] = Field(
         default="correct", description="Key of `journeyman.rewards.REWARDS`"
@@ -72,8 +73,6 @@ class RlConfig(Config):
     group: int = Field(default=8, ge=2, description="Trajectories a problem")
     minibatch: int = Field(default=96, ge=1, description="Trajectories an optimizer step")
     temperature: float = Field(default=1.0, gt=0)
-    max_turns: int = Field(default=6, ge=1)
-    max_new_tokens: int = Field(default=96, ge=1, description="Most tokens in one turn")
     optimizer: OptimizerConfig = OptimizerConfig()
     microbatch_tokens: int = Field(default=16384, ge=64)
     recompute_logprobs: bool = Field(

@@ -1,7 +1,9 @@
 """The problem families. To add one: a module here, a test, a line in `ENVIRONMENTS`."""
 
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from journeyman.environments.arithmetic import Arithmetic
@@ -9,6 +11,8 @@ from journeyman.environments.base import Course, Environment, Generator, Step
 from journeyman.environments.gsm8k import Gsm8k
 from journeyman.environments.lookup import Lookup
 from journeyman.environments.tables import Tables
+from journeyman.errors import ConfigError, UserError
+from journeyman.problem import Problem
 from journeyman.tools.base import Tool
 from journeyman.trajectory import Trajectory
 
@@ -21,15 +25,49 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
 
 
 @cache
-def environment(name: str) -> Environment:
-    """The environment of a family, made once in a process. Raises `KeyError` for an unknown one."""
-    return ENVIRONMENTS[name]()
+def environment(name: str, options: str = "") -> Environment:
+    """The environment of a family, made once in a process; `options` are its class's keyword arguments as JSON.
+
+    Raises `KeyError` for an unknown family and `ConfigError` for options that it doesn't take.
+    """
+    make: Callable[..., Environment] = ENVIRONMENTS[name]
+    try:
+        return make(**json.loads(options or "{}"))
+    except TypeError as error:
+        raise ConfigError(
+            f"the family does not take these options: {error}",
+            place=f"problems.worlds.{name}",
+            remedy=f"it takes {', '.join(inspect.signature(make).parameters) or 'none'}",
+        ) from error
+
+
+def environment_with(name: str, worlds: Mapping[str, Mapping[str, Any]]) -> Environment:
+    """The environment of a family with its options, those that stand under its name."""
+    options = worlds.get(name)
+    return environment(name, json.dumps(dict(options), sort_keys=True)) if options else environment(name)
+
+
+def environment_of(problem: Problem) -> Environment:
+    """The environment that a problem lives in."""
+    return environment_with(problem.family, {problem.family: problem.world})
 
 
 def tools_named(family: str, names: Sequence[str], home: Environment | None = None) -> dict[str, Tool]:
-    """The tools on offer in a problem: its family's own, and for other names those of the family that has them."""
+    """The tools on offer in a problem: its family's own, and for other names those of the first family that has them."""
     own = (home or environment(family)).tools()
-    return {name: own[name] if name in own else _tools_of_all()[name] for name in names}
+    return {name: own[name] if name in own else _tool_of_any(name) for name in names}
+
+
+@cache
+def _tool_of_any(name: str) -> Tool:
+    for family in ENVIRONMENTS:
+        try:
+            found = environment(family).tools().get(name)
+        except UserError:  # it needs a package or a server that isn't there
+            continue
+        if found is not None:
+            return found
+    raise KeyError(name)
 
 
 def specs_of(trajectory: Trajectory) -> list[dict[str, Any]]:
@@ -39,9 +77,15 @@ def specs_of(trajectory: Trajectory) -> list[dict[str, Any]]:
     return [tool.spec() for tool in tools_named(trajectory.family, trajectory.tools).values()]
 
 
-@lru_cache(maxsize=1)
-def _tools_of_all() -> dict[str, Tool]:
-    return {name: tool for family in ENVIRONMENTS for name, tool in environment(family).tools().items()}
-
-
-__all__ = ["ENVIRONMENTS", "Course", "Environment", "Generator", "Step", "environment", "specs_of", "tools_named"]
+__all__ = [
+    "ENVIRONMENTS",
+    "Course",
+    "Environment",
+    "Generator",
+    "Step",
+    "environment",
+    "environment_of",
+    "environment_with",
+    "specs_of",
+    "tools_named",
+]

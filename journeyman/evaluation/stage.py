@@ -65,8 +65,7 @@ def attempts(
             sample=sample,
             seed=derive(seed, "evaluate", problem.id, sample),
             temperature=0.0 if greedy else settings.temperature,
-            max_turns=settings.max_turns,
-            max_new_tokens=settings.max_new_tokens,
+            **settings.limits(),
         )
         for problem in problems
         for sample in range(1 if greedy else settings.samples)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from journeyman.environments import environment
+from journeyman.environments import environment_of
 from journeyman.environments.episode import Episode, Reaction, ToolCrash, Verdict
 from journeyman.errors import InfrastructureError
 from journeyman.messages import Fault, Message, ParsedTurn, ToolResult
@@ -38,7 +38,7 @@ class Attempt:
         self._job, self._chat, self._max_length = job, chat, max_length
         self._id = f"{derive(job.problem.id, job.seed, job.sample):016x}"
         context = CallContext(trajectory=self._id, seed=derive(job.seed, "world"))
-        self._episode: Episode = environment(job.problem.family).reset(job.problem, context)
+        self._episode: Episode = environment_of(job.problem).reset(job.problem, context)
         self._opening = self._episode.opening()
         self._specs = [tool.spec() for tool in self._episode.tools.values()]
         self._ids = chat.prompt(self._opening, self._specs)
@@ -215,7 +215,7 @@ class Attempt:
     def _trajectory(self, verdict: Verdict) -> Trajectory:
         job, problem = self._job, self._job.problem
         plain = (Message(role="user", content=problem.question),)
-        own_tools = type(self._episode).offered is not Episode.offered
+        own_tools = problem.world or type(self._episode).offered is not Episode.offered
         versions = [version for version, learned in zip(self._versions, self._mask, strict=True) if learned]
         return Trajectory.at(
             problem,

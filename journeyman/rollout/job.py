@@ -31,6 +31,8 @@ class RolloutJob:
     """Longest that the attempt may take; a tool that is running then is given up."""
     max_cost: float | None = None
     """Once its calls have cost so much, the attempt ends."""
+    max_observation_tokens: int | None = None
+    """Longer observations are cut in the middle."""
     source: str = "policy"
     """Who samples: the trajectories' `source`."""
 

@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from journeyman.config import DatasetProblems, PipelineConfig
-from journeyman.environments import ENVIRONMENTS, environment
+from journeyman.environments import ENVIRONMENTS, environment_of, environment_with
 from journeyman.environments.rows import Reading, RowReader
 from journeyman.errors import ConfigError, DataError
 from journeyman.problem import Problem
@@ -38,8 +39,12 @@ def from_dataset(
             place=config.problems.path,
             remedy="check that problems.format fits the rows",
         )
+    options = config.problems.worlds.get(config.problems.format, {})
     splits = split_problems(
-        reading.problems, dev=config.problems.dev, heldout=config.problems.heldout, seed=config.seed
+        [replace(problem, world=options) for problem in reading.problems],
+        dev=config.problems.dev,
+        heldout=config.problems.heldout,
+        seed=config.seed,
     )
     wanted = min(config.synthesize.demonstrations, len(splits.train))
     chosen = random.Random(derive(config.seed, "demonstrated")).sample(range(len(splits.train)), wanted)
@@ -52,8 +57,8 @@ async def demonstrate(problems: Sequence[Problem], observer: Observer) -> list[T
     """The gold course of each problem, played; the same problems give the same trajectories."""
     made = []
     for done, problem in enumerate(problems):
-        [gold, *_] = environment(problem.family).courses(problem)
-        made.append(await play(problem, gold, source=SOURCE, provenance={"mistake": gold.mistake}))
+        for gold in environment_of(problem).courses(problem)[:1]:  # rows without a worked solution have none
+            made.append(await play(problem, gold, source=SOURCE, provenance={"mistake": gold.mistake}))
         if done % PROGRESS_EVERY == 0:
             observer.progress(done, len(problems), "demonstrations")
     observer.progress(len(problems), len(problems), "demonstrations")
@@ -68,15 +73,15 @@ def _reader(config: PipelineConfig) -> RowReader:
             place="synthesize.teacher",
             remedy="set synthesize.teacher=annotations",
         )
-    made = {name: environment(name) for name in ENVIRONMENTS}
-    readers = {name: reader for name, reader in made.items() if isinstance(reader, RowReader)}
-    if config.problems.format not in readers:
+    known = config.problems.format in ENVIRONMENTS
+    made = environment_with(config.problems.format, config.problems.worlds) if known else None
+    if not isinstance(made, RowReader):
         raise ConfigError(
             f"no environment reads rows of format {config.problems.format!r}",
             place="problems.format",
-            remedy=f"one of {', '.join(readers) or 'none'}",
+            remedy=f"one of {', '.join(name for name, entry in ENVIRONMENTS.items() if hasattr(entry, 'read'))}",
         )
-    return readers[config.problems.format]
+    return made
 
 
 def _reasons(reading: Reading) -> str:

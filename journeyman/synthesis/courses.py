@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.environments import environment
+from journeyman.environments import environment_of
 from journeyman.environments.base import Course, Step, walked
 from journeyman.environments.episode import Reaction
 from journeyman.problem import Problem
@@ -14,7 +14,7 @@ from journeyman.trajectory import StopReason, Trajectory, Turn
 
 async def play(problem: Problem, course: Course, *, source: str, provenance: Mapping[str, Any]) -> Trajectory:
     """Take the course in the real world; the verdict is recorded but decides nothing."""
-    walk = await walked(environment(problem.family), problem, course)
+    walk = await walked(environment_of(problem), problem, course)
     turns = [_turn(step, reaction) for step, reaction in zip(course.steps, walk.reactions, strict=False)]
     if walk.answer is not None:
         turns.append(Turn(text=f"<answer>{walk.answer}</answer>"))

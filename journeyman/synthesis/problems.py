@@ -31,19 +31,19 @@ class Splits:
 
 
 def write_problems(problems: Iterable[Problem], path: Path) -> int:
-    """Write a Parquet file of problems; free-form `data` becomes JSON text. Returns how many."""
+    """Write a Parquet file of problems; free-form `data` and `world` become JSON text. Returns how many."""
     import datasets
 
     datasets.disable_progress_bars()
     text = datasets.Value("string")
     features = datasets.Features(
         {
-            **dict.fromkeys(("id", "family", "question", "answer", "data"), text),
+            **dict.fromkeys(("id", "family", "question", "answer", "data", "world"), text),
             "tools": datasets.List(text),
             "min_calls": datasets.Value("int32"),
         }
     )
-    rows = [{**problem.to_json(), "data": _dump(problem.data)} for problem in problems]
+    rows = [{**p.to_json(), "data": _dump(p.data), "world": _dump(p.world)} for p in problems]
     columns = {name: [row[name] for row in rows] for name in features}
     path.parent.mkdir(parents=True, exist_ok=True)
     datasets.Dataset.from_dict(columns, features=features).to_parquet(str(path))
@@ -53,8 +53,9 @@ def write_problems(problems: Iterable[Problem], path: Path) -> int:
 def read_problems(path: Path) -> list[Problem]:
     """Read what `write_problems` wrote. Raises `DataError`."""
     rows = _parquet(path)
-    _check_columns(rows, ("id", "family", "question", "answer", "tools", "min_calls", "data"), str(path))
-    return [Problem.from_json({**row, "data": json.loads(row["data"])}) for row in rows.to_list()]
+    _check_columns(rows, ("id", "family", "question", "answer", "tools", "min_calls", "data", "world"), str(path))
+    free = ("data", "world")
+    return [Problem.from_json({**row, **{name: json.loads(row[name]) for name in free}}) for row in rows.to_list()]
 
 
 def split_problems(problems: Sequence[Problem], *, dev: int, heldout: int, seed: int) -> Splits:

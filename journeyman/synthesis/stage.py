@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.config import DatasetProblems, GeneratedProblems, PipelineConfig
-from journeyman.environments import Generator, environment
+from journeyman.environments import Environment, Generator, environment_with
 from journeyman.errors import ConfigError
 from journeyman.problem import Problem
 from journeyman.progress import Observer
@@ -55,27 +55,28 @@ def generate_splits(
     config: GeneratedProblems, demonstrations: int, seed: int
 ) -> tuple[dict[str, list[Problem]], list[Problem]]:
     """(train, dev and heldout problems for rl and evaluation; problems to demonstrate)."""
-    tools = tuple(dict.fromkeys(name for family in config.families for name in environment(family).tools()))
+    makers = {family: environment_with(family, config.worlds) for family in config.families}
+    tools = tuple(dict.fromkeys(name for maker in makers.values() for name in maker.tools()))
     sizes = {"heldout": config.heldout, "dev": config.dev, "train": config.train, "demonstrated": demonstrations}
     made: dict[str, list[Problem]] = {name: [] for name in sizes}
     for family, share in config.families.items():
-        stream = _stream(family, derive(seed, "problems", family))
+        stream = _stream(makers[family], derive(seed, "problems", family))
+        world = config.worlds.get(family, {})
         kept_apart: set[str] = set()
         for split, size in sizes.items():
             count = round(size * share / sum(config.families.values()))
             drawn = _draw(stream, count, kept_apart, family)
             if split in ("heldout", "dev"):
                 kept_apart |= {problem.data["key"] for problem in drawn}
-            made[split] += [replace(problem, tools=tools) for problem in drawn]
+            made[split] += [replace(problem, tools=tools, world=world) for problem in drawn]
     for split, problems in made.items():
         random.Random(derive(seed, "order", split)).shuffle(problems)
     return {name: made[name] for name in ("train", "dev", "heldout")}, made["demonstrated"]
 
 
-def _stream(family: str, seed: int) -> Iterator[Problem]:
-    maker = environment(family)
+def _stream(maker: Environment, seed: int) -> Iterator[Problem]:
     if not isinstance(maker, Generator):
-        raise ConfigError(f"{family} does not generate problems", place="problems.families")
+        raise ConfigError(f"{maker.name} does not generate problems", place="problems.families")
     return maker.generate(random.Random(seed))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from journeyman.config import SynthesizeConfig
-from journeyman.environments import environment
+from journeyman.environments import environment_of
 from journeyman.environments.base import Course
 from journeyman.problem import Problem
 from journeyman.seeds import derive
@@ -41,7 +41,7 @@ async def demonstrate(
 
 
 def _choose(problem: Problem, config: SynthesizeConfig, rng: random.Random) -> Course:
-    gold, *mistaken = environment(problem.family).courses(problem)
+    gold, *mistaken = environment_of(problem).courses(problem)
     if mistaken and rng.random() < config.mistakes:
         return rng.choice(mistaken)
     return _repeated(gold, rng) if rng.random() < config.repeats else gold

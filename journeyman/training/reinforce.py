@@ -137,8 +137,7 @@ class ReinforceLoop:
                 sample=sample,
                 seed=derive(self._seed, self.step, place, sample),
                 temperature=stage.temperature,
-                max_turns=stage.max_turns,
-                max_new_tokens=stage.max_new_tokens,
+                **stage.limits(),
             )
             for place, problem in enumerate(self.curriculum.choose(stage.problems, step=self.step))
             for sample in range(stage.group)
