@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from infra.commands.tool import tool
 from journeyman.errors import InfrastructureError, UserError
 
 INTERRUPTED = 130
@@ -155,6 +156,9 @@ def report(
         print(path.read_text(encoding="utf-8"), end="")
     else:
         report_table(path)
+
+
+app.command()(tool)
 
 
 def _follow(start: Callable[[], str], **ports: int | None) -> None:

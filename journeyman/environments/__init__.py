@@ -55,11 +55,12 @@ def environment_of(problem: Problem) -> Environment:
 def tools_named(family: str, names: Sequence[str], home: Environment | None = None) -> dict[str, Tool]:
     """The tools on offer in a problem: its family's own, and for other names those of the first family that has them."""
     own = (home or environment(family)).tools()
-    return {name: own[name] if name in own else _tool_of_any(name) for name in names}
+    return {name: own[name] if name in own else tool_of_any(name) for name in names}
 
 
 @cache
-def _tool_of_any(name: str) -> Tool:
+def tool_of_any(name: str) -> Tool:
+    """The tool of that name of the first family that has one. Raises `KeyError`."""
     for family in ENVIRONMENTS:
         try:
             found = environment(family).tools().get(name)
@@ -87,5 +88,6 @@ __all__ = [
     "environment_of",
     "environment_with",
     "specs_of",
+    "tool_of_any",
     "tools_named",
 ]

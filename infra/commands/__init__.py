@@ -1,0 +1,1 @@
+"""Commands that need no run: one module each, registered in `infra.cli`."""
