@@ -57,7 +57,7 @@ class Connection:
         try:
             with _termination_handler_kept():
                 ray.init(address=address, logging_level=logging.ERROR, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises bare ones: when its node takes too long to start, say
             if address == "local":
                 raise InfrastructureError(f"cannot start a local Ray cluster: {error}") from error
             raise InfrastructureError(

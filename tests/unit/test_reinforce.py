@@ -211,7 +211,7 @@ def test_replay_adds_a_share_of_earlier_successes() -> None:
 
 
 def test_rollout_metrics_are_means_over_trajectories() -> None:
-    failed = ToolResult(name="calculator", ok=False, output="error")
+    failed = ToolResult(name="calculator", ok=False, output="error", seconds=2.0, cost=4.0)
     call = ToolCall(name="calculator", arguments={"expression": "6*"})
     batch = [
         trajectory(calls=3, tokens=10).scored(1.0, {"correct": 1.0, "tool_efficiency": 0.5}),
@@ -237,6 +237,11 @@ def test_rollout_metrics_are_means_over_trajectories() -> None:
             "rollout/length_tokens": 10,  # (10 + 20 + 4 + 6) / 4
             "rollout/format_error_fraction": 0.25,
             "rollout/tool_error_fraction": 0.2,  # 1 of 5 calls
+            "rollout/call_cost_per_problem": 1,  # 4 / 4
+            "rollout/call_seconds_mean": 0.4,  # 2 / 5
+            "rollout/stop_fraction/answer": 0.5,
+            "rollout/stop_fraction/format_error": 0.25,
+            "rollout/stop_fraction/infrastructure": 0.25,
             "rollout/unscored": 1,
         }
     )
