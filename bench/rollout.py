@@ -160,7 +160,7 @@ async def free_running(agent: Agent, asked: Sequence[RolloutJob]) -> None:
 
 async def lock_step(agent: Agent, asked: Sequence[RolloutJob]) -> None:
     """All attempts take a turn, then all take the next: the slowest tool of a turn holds up everyone."""
-    attempts = [agent.start(job) for job in asked]
+    attempts = [await agent.start(job) for job in asked]
     while going := [attempt for attempt in attempts if attempt.stop_reason is None]:
         await asyncio.gather(*(agent.step(attempt) for attempt in going))
     await asyncio.gather(*(attempt.finish() for attempt in attempts))
@@ -176,6 +176,7 @@ LATENCIES: dict[str, Callable[[random.Random], float]] = {
 def latency(options: argparse.Namespace) -> dict[str, Any]:
     """Clock seconds of both ways, in turn, the best of each: by tool latency."""
     found: dict[str, Any] = {}
+    options = argparse.Namespace(**{**vars(options), "turns": 2 * options.turns})  # as many tokens in more turns
     with tempfile.TemporaryDirectory() as folder:
         chat = build(Path(folder))
         for name, draw in LATENCIES.items():

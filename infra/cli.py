@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from infra.commands import grade
+from infra.commands.convert import export, import_
+from infra.commands.replay import replay
 from infra.commands.tool import tool
 from journeyman.errors import InfrastructureError, UserError
 
@@ -159,6 +162,10 @@ def report(
 
 
 app.command()(tool)
+app.command()(replay)
+app.command("import")(import_)
+app.command()(export)
+app.add_typer(grade.app, name="grade")
 
 
 def _follow(start: Callable[[], str], **ports: int | None) -> None:

@@ -16,6 +16,8 @@ from journeyman.messages import Message
 if TYPE_CHECKING:
     import httpx
 
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+"""Between two tries: twice as long each time, with jitter."""
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP statuses after which the same request may succeed."""
 
@@ -40,7 +42,7 @@ class Endpoint:
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; it may be unset."""
     tries: int = 6
-    """Requests before it gives up; the wait between doubles from one second, up to 30, with jitter."""
+    """Requests before it gives up."""
     timeout_s: float = 120.0
 
     async def complete(
@@ -53,32 +55,33 @@ class Endpoint:
             "temperature": temperature,
             "max_tokens": max_tokens,
         }
-        answer = await self._post(body)
+        answer = await self.post("chat/completions", body)
         try:
             return answer["choices"][0]["message"]["content"] or ""
         except (KeyError, IndexError, TypeError):
             raise InfrastructureError(f"{self.base_url} gave no chat completion: {str(answer)[:200]}") from None
 
-    async def _post(self, body: dict[str, Any]) -> Any:
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The server's JSON answer. Raises as `complete` does, and `UserError` where trying again won't help."""
         import httpx
 
         key = os.environ.get(self.key_variable)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with httpx.AsyncClient(timeout=self.timeout_s, headers=headers) as client:
             for attempt in range(self.tries):
-                reason = await self._try(client, body)
+                reason = await self._try(client, path, body)
                 if isinstance(reason, dict):
                     return reason
                 if attempt + 1 < self.tries:
-                    await asyncio.sleep(min(30.0, 2.0**attempt) * random.uniform(0.5, 1.0))
+                    await asyncio.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**attempt) * random.uniform(0.5, 1.0))
         raise InfrastructureError(f"{self.base_url}: {self.tries} tries failed, the last with {reason}")
 
-    async def _try(self, client: "httpx.AsyncClient", body: dict[str, Any]) -> dict[str, Any] | str:
-        """The answer, or why there was none this time. Raises `UserError` where trying again won't help."""
+    async def _try(self, client: "httpx.AsyncClient", path: str, body: dict[str, Any]) -> dict[str, Any] | str:
+        """The answer, or why there was none this time."""
         import httpx
 
         try:
-            response = await client.post(f"{self.base_url.rstrip('/')}/chat/completions", json=body)
+            response = await client.post(f"{self.base_url.rstrip('/')}/{path}", json=body)
         except httpx.TransportError as error:
             return f"{type(error).__name__}: {error}"
         if response.status_code in RETRIED:

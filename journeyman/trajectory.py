@@ -70,6 +70,8 @@ class Turn:
     """What the user said next; empty where there was no user or the dialogue ended."""
     reward: float = 0.0
     """What the world paid for this turn."""
+    policy: str = ""
+    """Who sampled it where that is not the trajectory's own policy; its tokens are then not in the mask."""
     start: int = 0
     stop: int = 0
     """The turn's policy tokens are `token_ids[start:stop]`; 0, 0 for text that was never sampled."""
@@ -181,6 +183,7 @@ def schema() -> "pa.Schema":
             ("results", pa.list_(result)),
             ("reply", text),
             ("reward", pa.float64()),
+            ("policy", text),
             ("start", pa.int32()),
             ("stop", pa.int32()),
             ("error", text),
@@ -240,6 +243,7 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
         "results": [_result_row(result) for result in turn.results],
         "reply": turn.reply,
         "reward": turn.reward,
+        "policy": turn.policy,
         "start": turn.start,
         "stop": turn.stop,
         "error": turn.error,

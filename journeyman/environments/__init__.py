@@ -6,11 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from journeyman.environments.ambiguous import Ambiguous
 from journeyman.environments.arithmetic import Arithmetic
 from journeyman.environments.base import Course, Environment, Generator, Step
+from journeyman.environments.built import Built
+from journeyman.environments.calls import Calls
+from journeyman.environments.code import Code
+from journeyman.environments.databases import Databases
+from journeyman.environments.fictional import Fictional
+from journeyman.environments.gateway import Conversions
 from journeyman.environments.gsm8k import Gsm8k
 from journeyman.environments.lookup import Lookup
+from journeyman.environments.mcp import Mcp
+from journeyman.environments.multihop import MultiHop
+from journeyman.environments.noise import Noisy
+from journeyman.environments.pictures import Pictures
+from journeyman.environments.recommend import Recommend
+from journeyman.environments.selftext import Masking, MaskSearch, Ordering, Segments
+from journeyman.environments.skills import Skills
 from journeyman.environments.tables import Tables
+from journeyman.environments.tau2.desk import Desk
+from journeyman.environments.translation import Translation
 from journeyman.errors import ConfigError, UserError
 from journeyman.problem import Problem
 from journeyman.tools.base import Tool
@@ -18,9 +34,28 @@ from journeyman.trajectory import Trajectory
 
 ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "arithmetic": Arithmetic,
-    "gsm8k": Gsm8k,
     "lookup": Lookup,
     "tables": Tables,
+    "gsm8k": Gsm8k,
+    "calls": Calls,
+    "pictures": Pictures,
+    "code": Code,
+    "databases": Databases,
+    "translation": Translation,
+    "mcp": Mcp,
+    "desk": Desk,
+    "ambiguous": Ambiguous,
+    "toolbox": Conversions,
+    "built": Built,
+    "fictional": Fictional,
+    "multihop": MultiHop,
+    "ordering": Ordering,
+    "masking": Masking,
+    "segments": Segments,
+    "masksearch": MaskSearch,
+    "recommend": Recommend,
+    "skills": Skills,
+    "noisy": Noisy,
 }
 
 

@@ -4,10 +4,10 @@ import asyncio
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from journeyman.environments.episode import Episode, Reaction, Verdict
-from journeyman.messages import ParsedTurn, ToolCall
+from journeyman.messages import Message, ParsedTurn, ToolCall
 from journeyman.problem import Problem
 from journeyman.seeds import derive
 from journeyman.tools.base import CallContext, Tool
@@ -114,6 +114,10 @@ async def _validate(environment: Environment, problems: Sequence[Problem]) -> No
 class Walk:
     """What came of a course."""
 
+    opening: tuple[Message, ...]
+    """What a model would have been shown first; empty: the question alone."""
+    specs: tuple[dict[str, Any], ...]
+    """Of the tools, where the family doesn't have them under the names in `Problem.tools`."""
     reactions: tuple[Reaction, ...]
     """One for each step that was taken."""
     answer: str | None
@@ -134,6 +138,8 @@ async def walked(environment: Environment, problem: Problem, course: Course) -> 
     offered = replace(problem, tools=problem.tools or tuple(environment.tools()))
     episode, reactions = environment.reset(offered, CallContext(trajectory="course", seed=derive(problem.id))), []
     try:
+        await episode.begin()
+        opening, specs = episode.shown()
         for step in course.steps:
             reactions.append(await episode.step(step.parsed()))
             if reactions[-1].done:
@@ -144,7 +150,7 @@ async def walked(environment: Environment, problem: Problem, course: Course) -> 
         verdict = await episode.verify(answer)
     finally:
         await episode.close()
-    return Walk(reactions=tuple(reactions), answer=answer, verdict=verdict)
+    return Walk(opening=opening, specs=specs, reactions=tuple(reactions), answer=answer, verdict=verdict)
 
 
 def _require(condition: bool, problem: Problem, otherwise: str) -> None:

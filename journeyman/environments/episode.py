@@ -71,9 +71,20 @@ class Episode:
 
         return tools_named(self.problem.family, self.problem.tools, self.environment)
 
+    async def begin(self) -> None:
+        """What has to happen before the model is shown anything: a user who is played thinks of the first words."""
+
     def opening(self) -> tuple[Message, ...]:
         """What the model is shown first. A system message, if any, comes first."""
         return (Message(role="user", content=self.problem.question),)
+
+    def shown(self) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...]]:
+        """(opening, specs) as a trajectory stores them: empty where question and family say it all."""
+        opening = self.opening()
+        plain = (Message(role="user", content=self.problem.question),)
+        own = bool(self.problem.world) or type(self).offered is not Episode.offered
+        specs = tuple(tool.spec() for tool in self.tools.values()) if own else ()
+        return (() if opening == plain else opening), specs
 
     async def step(self, turn: ParsedTurn) -> Reaction:
         """What a well-formed turn leads to. One without calls is the end."""

@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from journeyman.environments import environment_of
 from journeyman.environments.episode import Episode, Reaction, ToolCrash, Verdict
 from journeyman.errors import InfrastructureError
-from journeyman.messages import Fault, Message, ParsedTurn, ToolResult
+from journeyman.messages import Fault, Image, Message, ParsedTurn, ToolResult
 from journeyman.rollout.chat import ChatFormat
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.sampler import Completion, SampleRequest
+from journeyman.rollout.truncate import truncate
 from journeyman.seeds import derive
 from journeyman.tools.base import CallContext
 from journeyman.trajectory import StopReason, Trajectory, Turn
@@ -35,27 +37,52 @@ class Attempt:
     """
 
     def __init__(self, job: RolloutJob, chat: ChatFormat, max_length: int) -> None:
+        """Only `begin` and `resumed` call it."""
         self._job, self._chat, self._max_length = job, chat, max_length
         self._id = f"{derive(job.problem.id, job.seed, job.sample):016x}"
         context = CallContext(trajectory=self._id, seed=derive(job.seed, "world"))
         self._episode: Episode = environment_of(job.problem).reset(job.problem, context)
-        self._opening = self._episode.opening()
         self._specs = [tool.spec() for tool in self._episode.tools.values()]
-        self._ids = chat.prompt(self._opening, self._specs)
-        self._mask, self._logprobs = [0] * len(self._ids), [0.0] * len(self._ids)
-        self._versions = [0] * len(self._ids)
+        self._stored: tuple[tuple[Message, ...], tuple[dict[str, Any], ...]] = ((), ())
+        self._ids: list[int] = []
+        self._mask: list[int] = []
+        self._logprobs: list[float] = []
+        self._versions: list[int] = []
         self._turns: list[Turn] = []
         self._answer: str | None = None
         self._started = time.monotonic()
         self._parent: dict[str, Any] = {}
         self._why = ""
-        self.stop_reason: StopReason | None = StopReason.MAX_TOKENS if self.room < 1 else None
+        self.stop_reason: StopReason | None = None
+
+    @classmethod
+    async def begin(cls, job: RolloutJob, chat: ChatFormat, max_length: int) -> "Attempt":
+        """An attempt before its first turn. Worlds that can't begin are recorded as its stop reason, too."""
+        made = cls(job, chat, max_length)
+        try:
+            await made._episode.begin()
+            made._stored = made._episode.shown()
+        except InfrastructureError as error:
+            made.stop_reason, made._why = StopReason.INFRASTRUCTURE, str(error)
+        except Exception as error:  # the boundary, as in `_react`
+            made.stop_reason, made._why = StopReason.ENVIRONMENT, f"{type(error).__name__}: {error}"
+        prompt = chat.prompt(made._opening, made._specs)
+        made._extend(prompt, 0, [0.0] * len(prompt), 0)
+        if made.room < 1:
+            made.stop_reason = made.stop_reason or StopReason.MAX_TOKENS
+        return made
+
+    @property
+    def _opening(self) -> tuple[Message, ...]:
+        """What the model is shown first."""
+        return self._stored[0] or (Message(role="user", content=self._job.problem.question),)
 
     @classmethod
     def resumed(cls, snapshot: Snapshot, job: RolloutJob, chat: ChatFormat, max_length: int) -> "Attempt":
         """An attempt that goes on from a snapshot, as another sample or under another seed where the job says so."""
         made, past = cls(job, chat, max_length), snapshot.trajectory
         made._episode.load_state_dict(snapshot.episode)
+        made._stored = (past.opening, tuple(dict(spec) for spec in past.specs))
         made._ids, made._mask = list(past.token_ids), list(past.loss_mask)
         made._logprobs, made._versions = list(past.logprobs), list(past.policy_versions)
         made._turns = list(past.turns)
@@ -81,8 +108,8 @@ class Attempt:
         """Tokens that still fit."""
         return self._max_length - len(self._ids)
 
-    def request(self, begun: Sequence[Completion] = ()) -> SampleRequest:
-        """What to sample next; `begun`: pieces of the turn that were interrupted."""
+    def request(self, begun: Sequence[Completion] = (), policy: str | None = None) -> SampleRequest:
+        """What to sample next; `begun`: pieces of the turn that were interrupted; `policy`: another than the job's."""
         written = tuple(token for piece in begun for token in piece.token_ids)
         seed = derive(self._job.seed, len(self._turns), *([len(begun)] if begun else []))
         return SampleRequest(
@@ -90,25 +117,39 @@ class Attempt:
             max_new_tokens=min(self._job.max_new_tokens, self.room) - len(written),
             temperature=self._job.temperature,
             seed=seed,
-            stop_ids=(self._chat.end_id,),
+            stop_ids=self._chat.stop_ids,
+            images=tuple(self._images()),
+            policy=self._job.policy if policy is None else policy,
         )
 
-    async def advance(self, pieces: Sequence[Completion]) -> None:
-        """Append a sampled turn, one completion unless it was interrupted, and what the world answers."""
-        start = len(self._ids)
+    def _images(self) -> Iterator[Image]:
+        """Those in the prompt, in their order."""
+        for message in self._opening:
+            yield from message.images
+        for turn in self._turns:
+            for result in turn.results:
+                yield from result.images
+
+    async def advance(self, pieces: Sequence[Completion], policy: str | None = None) -> None:
+        """Append a sampled turn, one completion unless it was interrupted, and what the world answers.
+
+        What another policy than the job's has sampled is nothing to learn from: it is not in the mask.
+        """
+        start, own = len(self._ids), policy is None or policy == self._job.policy
         for piece in pieces:
-            self._extend(piece.token_ids, 1, piece.logprobs, piece.policy_version)
+            self._extend(piece.token_ids, int(own), piece.logprobs, piece.policy_version)
         written = self._ids[start:]
         text = self._chat.decode(written)
-        parsed = self._chat.parse(text)
+        parsed = self._chat.parse(text, self._specs)
         self.stop_reason = self._refused(parsed, stopped=pieces[-1].stopped)
-        reaction = Reaction() if self.stop_reason else await self._react(parsed)
+        reaction = Reaction() if self.stop_reason else self._shortened(await self._react(parsed))
         turn = Turn(
             text=text,
             calls=parsed.calls if reaction.results else (),  # those of a turn that was cut off were never made
             results=reaction.results,
             reply=reaction.reply.content if reaction.reply else "",
             reward=reaction.reward,
+            policy="" if own else str(policy),
             start=start,
             stop=len(self._ids),
             error=parsed.error,
@@ -117,6 +158,14 @@ class Attempt:
         self.stop_reason = self.stop_reason or self._limit_reached()
         if self.stop_reason is None:
             self._append(turn)
+
+    def _shortened(self, reaction: Reaction) -> Reaction:
+        """With observations that are not longer than the job allows."""
+        most = self._job.max_observation_tokens
+        if most is None:
+            return reaction
+        short = partial(truncate, limit=most, measure=lambda text: len(self._chat.outside(text)))
+        return replace(reaction, results=tuple(replace(r, output=short(r.output)) for r in reaction.results))
 
     def _refused(self, parsed: ParsedTurn, *, stopped: bool) -> StopReason | None:
         """Why a turn does not reach the world."""
@@ -181,7 +230,7 @@ class Attempt:
 
     def _append(self, turn: Turn) -> None:
         """What the model sees next."""
-        seen = self._chat.observation([result.output for result in turn.results], reply=turn.reply)
+        seen = self._chat.observation(turn.results, reply=turn.reply)
         if len(seen) >= self.room:
             self.stop_reason = StopReason.MAX_TOKENS
         else:
@@ -214,8 +263,7 @@ class Attempt:
 
     def _trajectory(self, verdict: Verdict) -> Trajectory:
         job, problem = self._job, self._job.problem
-        plain = (Message(role="user", content=problem.question),)
-        own_tools = problem.world or type(self._episode).offered is not Episode.offered
+        opening, specs = self._stored
         versions = [version for version, learned in zip(self._versions, self._mask, strict=True) if learned]
         return Trajectory.at(
             problem,
@@ -232,8 +280,8 @@ class Attempt:
             loss_mask=tuple(self._mask),
             logprobs=tuple(self._logprobs),
             policy_versions=tuple(self._versions),
-            opening=() if self._opening == plain else self._opening,
-            specs=tuple(self._specs) if own_tools else (),
+            opening=opening,
+            specs=specs,
             correct=verdict.correct,
             score=verdict.score,
             score_parts=dict(verdict.parts),

@@ -1,25 +1,28 @@
 """Trajectories as token ids under a model's chat template: append-only, tool and user text never special."""
 
-import uuid
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journeyman.errors import UserError
-from journeyman.messages import Message, ParsedTurn
-from journeyman.rollout.parse import parse_turn, render_call
+from journeyman.messages import Image, Message, ParsedTurn, ToolResult
+from journeyman.rollout.formats import CallFormat, format_of
+from journeyman.rollout.formats.hermes import Hermes
+from journeyman.rollout.formats.translate import translated
+from journeyman.rollout.template import Mark, Pieces, Template
+from journeyman.rollout.vision import Vision
 from journeyman.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Shape = tuple[tuple[str, str], ...]
-"""(role, name) of each message."""
+Shape = tuple[tuple[str, bool], ...]
+"""(role, whether it has a name) of each message."""
 
-SYSTEM = (
-    "Think in <think></think>. Call tools with <tool_call></tool_call>. "
-    "When you know the answer, give it in <answer></answer>."
-)
+SYSTEM = Hermes.instructions
+"""How calls are written in the default format."""
 
 
 class ChatFormat:
@@ -27,15 +30,32 @@ class ChatFormat:
 
     The template is asked once per set of tools; questions and observations are put in between its pieces and
     encoded by themselves, so that no text from outside becomes a control token.
+
+    Args:
+        tokenizer: with a chat template.
+        calls: how the model writes calls; None: as its chat template has it.
+        vision: how many tokens an image takes; None: the model takes no images.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        self.tokenizer = tokenizer
-        if not tokenizer.chat_template:
-            raise UserError("the tokenizer has no chat template", remedy="use an instruction-tuned model")
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", calls: CallFormat | None = None, vision: Vision | None = None
+    ) -> None:
+        self.tokenizer, self._vision = tokenizer, vision
+        self._template = Template(tokenizer)
+        self.calls = calls or format_of(self._template.source)
         self._prompt_pieces = lru_cache(maxsize=256)(self._render_prompt_pieces)
         self._observation_pieces = lru_cache(maxsize=64)(self._render_observation_pieces)
-        self.end_id = self._end_of_turn()
+        self.end_id = self._template.end_of_turn()
+        self.stop_ids = (self.end_id, *self._other_ends())
+        self._begun = self._template.begun()
+        self._placeholder = self._template.image() if vision else ()
+
+    @classmethod
+    def of_folder(cls, model: Path, calls: CallFormat | None = None) -> "ChatFormat":
+        """That of a model in Hugging Face format, with its image processor where it has one."""
+        from transformers import AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(model), calls, Vision.of_folder(model))
 
     def prompt(self, opening: str | Sequence[Message], specs: Sequence[Mapping[str, Any]]) -> list[int]:
         """Ids of the first prompt, up to where the model writes.
@@ -43,29 +63,51 @@ class ChatFormat:
         `opening` is the question, or the messages so far; how calls are written is added to the system message.
         """
         messages = (Message(role="user", content=opening),) if isinstance(opening, str) else opening
-        contents = [self._content(message) for message in messages]
-        shape = tuple((message.role, message.name) for message in messages)
-        return self._filled(self._prompt_pieces(shape, _Specs(specs)), contents)
+        shape = tuple((message.role, bool(message.name)) for message in messages)
+        contents = [(self._content(message), message.images) for message in messages]
+        names = [(message.name, ()) for message in messages]
+        return self._filled(self._prompt_pieces(shape, _Specs(specs)), [*contents, *names])
 
     def _content(self, message: Message) -> str:
         """Text of a message as the model would have written it, calls included."""
-        return "\n".join([*([message.content] if message.content else []), *map(render_call, message.calls)])
+        called = self.calls.render("", message.calls) if message.calls else ""
+        return "\n".join(part for part in (message.content, called) if part)
 
-    def observation(self, outputs: Sequence[str], reply: str = "") -> list[int]:
-        """Ids that follow the end-of-turn token: every output, the user's words, then the next generation prompt."""
-        pieces = self._observation_pieces(len(outputs), bool(reply))
-        return self._filled(pieces, [*outputs, *([reply] if reply else [])])
+    def observation(self, results: Sequence[str | ToolResult], reply: str = "") -> list[int]:
+        """Ids that follow the end-of-turn token: every result, the user's words, then the next generation prompt."""
+        shown = [one if isinstance(one, ToolResult) else ToolResult(name="t", ok=True, output=one) for one in results]
+        contents = [(result.output, result.images) for result in shown]
+        names = [(result.name, ()) for result in shown]
+        pieces = self._observation_pieces(len(shown), bool(reply))
+        return self._filled(pieces, [*contents, *([(reply, ())] if reply else []), *names])
 
-    def parse(self, text: str) -> ParsedTurn:
-        """What a turn asks for."""
-        return parse_turn(text)
+    def parse(self, text: str, specs: Sequence[Mapping[str, Any]] = ()) -> ParsedTurn:
+        """What a turn asks for; `specs` are the tools on offer. An image that the model made up is an offence."""
+        if self._placeholder and self._vision and str(self.tokenizer.decode([self._vision.pad_id])) in text:
+            return ParsedTurn(error="an image that no tool gave")
+        return self.calls.parse(text, specs)
 
-    def _filled(self, pieces: Sequence[list[int]], contents: Sequence[str]) -> list[int]:
-        """Contents between the template's pieces."""
-        ids = list(pieces[0])
-        for content, piece in zip(contents, pieces[1:], strict=True):
-            ids += [*self.outside(content), *piece]
+    def _filled(self, pieces: Pieces, contents: Sequence[tuple[str, Sequence[Image]]]) -> list[int]:
+        """Contents between the template's pieces, the images of each before its text."""
+        ids = list(pieces.before)
+        for slot in pieces.slots:
+            text, images = contents[slot.content]
+            ids += [*self._images(images), *self.outside(slot.shown(text)), *slot.after]
         return ids
+
+    def _images(self, images: Sequence[Image]) -> list[int]:
+        """Placeholders of images, as many tokens each as the model will see."""
+        if not images:
+            return []
+        if self._vision is None:
+            raise UserError("this model takes no images", remedy="use a model with an image processor in its folder")
+        vision = self._vision
+        return [
+            token
+            for image in images
+            for part in self._placeholder
+            for token in ([part] * vision.tokens(image) if part == vision.pad_id else [part])
+        ]
 
     def outside(self, text: str) -> list[int]:
         """Encode text that neither the template nor the model wrote: control tokens in it stay plain text."""
@@ -73,87 +115,114 @@ class ChatFormat:
 
     def turn(self, text: str) -> list[int]:
         """Ids of a written turn with its end."""
-        return [*self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True), self.end_id]
+        if self._begun and text.startswith("<think>"):
+            text = text.removeprefix("<think>").removeprefix("\n")
+        elif self._begun:  # the template has opened a thought: it stays empty
+            text = f"\n</think>\n\n{text}"
+        return [*self.outside(text), self.end_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a sampled turn, without its end-of-turn token."""
-        body = ids[:-1] if ids and ids[-1] == self.end_id else ids
+        body = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
         text = self.tokenizer.decode(list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str), "one row of ids gives one text"
-        return text
+        return self._begun + text
 
     def encode(self, trajectory: Trajectory, specs: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
         """(T ids, T mask) of a written trajectory; the mask is 1 on what a model would have sampled."""
         ids = self.prompt(trajectory.opening or trajectory.question, specs)
         mask = [0] * len(ids)
         for number, turn in enumerate(trajectory.turns):
-            written = self.turn(turn.text)
+            written = self.turn(translated(turn.text, self.calls))
             ids, mask = ids + written, mask + [1] * len(written)
             if number + 1 < len(trajectory.turns):
-                seen = self.observation([result.output for result in turn.results], reply=turn.reply)
+                seen = self.observation(turn.results, reply=turn.reply)
                 ids, mask = ids + seen, mask + [0] * len(seen)
         return ids, mask
 
-    def _render_prompt_pieces(self, shape: "Shape", specs: "_Specs") -> list[list[int]]:
-        marks = [uuid.uuid4().hex for _ in shape]
+    def _other_ends(self) -> list[int]:
+        """Ids of the format's own ends of a turn, where the tokenizer has them."""
+        known = self.tokenizer.get_vocab()
+        return [known[stop] for stop in self.calls.stops if stop in known and known[stop] != self.end_id]
+
+    def _render_prompt_pieces(self, shape: Shape, specs: "_Specs") -> Pieces:
+        marks, names = [Mark() for _ in shape], [Mark() for _ in shape]
         messages = [
-            {"role": role, "content": mark, **({"name": name} if name else {})}
-            for (role, name), mark in zip(shape, marks, strict=True)
+            {"role": role, "content": mark.text, **({"name": name.text} if named else {})}
+            for (role, named), mark, name in zip(shape, marks, names, strict=True)
         ]
-        if shape and shape[0][0] == "system":
-            messages[0]["content"] = f"{marks[0]}\n\n{SYSTEM}"
-        else:
-            messages.insert(0, {"role": "system", "content": SYSTEM})
-        return self._cut(self._template(messages, specs.specs), marks)
+        if not shape or shape[0][0] != "system":
+            messages.insert(0, {"role": "system", "content": ""})
+        tools = specs.without(self.tokenizer.all_special_tokens)
+        silent = tools is not None and not self._template.shows_tools(messages, tools)
+        said = [messages[0]["content"], self.calls.instructions, _listed(tools) if tools and silent else ""]
+        messages[0]["content"] = "\n\n".join(part for part in said if part)
+        text = self._template.render(messages, tools)
+        pieces = self._template.cut(text, [*marks, *names])
+        _require_all(pieces, len(marks))
+        if self.calls.instructions not in text:
+            raise UserError("the chat template leaves the system message out", remedy="use a model made for tools")
+        return pieces
 
-    def _render_observation_pieces(self, count: int, replied: bool) -> list[list[int]]:
-        said, marks = uuid.uuid4().hex, [uuid.uuid4().hex for _ in range(count + replied)]
-        calls = [{"type": "function", "function": {"name": "t", "arguments": {}}} for _ in range(count)]
-        shown = [{"role": "tool", "name": "t", "content": mark} for mark in marks[:count]]
-        shown += [{"role": "user", "content": mark} for mark in marks[count:]]
-        for asked in ({}, {"tool_calls": calls}):  # some templates refuse a tool message without a call before it
-            messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": said, **asked}, *shown]
-            try:
-                text = self._template(messages, None)
-            except UserError:
-                continue
-            if said in text and all(mark in text for mark in marks):
-                break
-        else:
-            raise UserError("the chat template does not render tool messages", remedy="use a model made for tools")
-        end = self.decode([self.end_id, self.end_id])  # one of the two is taken for the end of the turn
-        after = text.split(said, 1)[1].split(end, 1)[1]
-        return self._cut(after, marks)
+    def _render_observation_pieces(self, count: int, replied: bool) -> Pieces:
+        said, marks, names = Mark(), [Mark() for _ in range(count + replied)], [Mark() for _ in range(count)]
+        ids = [f"call{number:05}" for number in range(count)]  # nine characters: Mistral wants them so
+        calls = [{"id": id, "type": "function", "function": {"name": "t", "arguments": {}}} for id in ids]
+        shown: list[dict[str, Any]] = [
+            {"role": "tool", "name": name.text, "content": mark.text, "tool_call_id": id}
+            for mark, name, id in zip(marks, names, ids, strict=False)
+        ]
+        shown += [{"role": "user", "content": mark.text} for mark in marks[count:]]
+        text = self._exchange(said, shown, calls, marks)
+        end = self.tokenizer.decode([self.end_id])
+        after = said.pattern.split(text, maxsplit=1)[-1].split(str(end), 1)[1]
+        pieces = self._template.cut(after, [*marks, *names])
+        _require_all(pieces, len(marks))
+        return pieces
 
-    def _template(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        from jinja2 import TemplateError
+    def _exchange(
+        self, said: Mark, shown: list[dict[str, Any]], calls: list[dict[str, Any]], marks: Sequence[Mark]
+    ) -> str:
+        """A conversation in which the model has called tools and `shown` follows. Raises `UserError`.
 
-        render = self.tokenizer.apply_chat_template
-        try:
-            return render(messages, tools=tools, tokenize=False, add_generation_prompt=True)  # type: ignore
-        except TemplateError as error:
-            raise UserError(
-                f"the chat template can't render a conversation with tools: {error}",
-                remedy="use a model made for tools",
-            ) from error
+        A tokenizer with several templates takes the one for tools where there are tools, and some templates refuse a
+        tool message without a call before it, or more than one call.
+        """
+        refusal: UserError | None = None
+        for asked in ({}, {"tool_calls": calls}):
+            for tools in ([_TOOL], None):
+                messages = [_ASKED, {"role": "assistant", "content": said.text, **asked}, *shown]
+                try:
+                    text = self._template.render(messages, tools)
+                except UserError as error:
+                    refusal = error
+                    continue
+                if said.pattern.search(text) and all(mark.pattern.search(text) for mark in marks):
+                    return text
+        raise UserError(
+            "the chat template does not render tool messages", remedy="use a model made for tools"
+        ) from refusal
 
-    def _cut(self, text: str, marks: Sequence[str]) -> list[list[int]]:
-        """Ids of what stands around the marks."""
-        pieces = []
-        for mark in marks:
-            piece, text = text.split(mark, 1)
-            pieces.append(piece)
-        return [self.tokenizer.encode(piece, add_special_tokens=False) for piece in (*pieces, text)]
 
-    def _end_of_turn(self) -> int:
-        """The token that the template puts behind a message of the assistant."""
-        mark = uuid.uuid4().hex
-        messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False)  # type: ignore[assignment]
-        ids = self.tokenizer.encode(text.split(mark, 1)[1], add_special_tokens=False)
-        if not ids or ids[0] not in self.tokenizer.all_special_ids:
-            raise UserError("the chat template does not end a turn with a special token", remedy="use another model")
-        return ids[0]
+_ASKED = {"role": "user", "content": "q"}
+_TOOL = {
+    "type": "function",
+    "function": {"name": "t", "description": "t", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+def _require_all(pieces: Pieces, count: int) -> None:
+    """Every content must stand in the prompt once. Raises `UserError`."""
+    slots = [slot.content for slot in pieces.slots if slot.content < count]
+    if sorted(slots) != list(range(count)):
+        raise UserError(
+            "the chat template leaves a message out, or shows one twice", remedy="use a model made for tools"
+        )
+
+
+def _listed(tools: Sequence[Mapping[str, Any]]) -> str:
+    """The tools for a system message, for templates that pass over them."""
+    return "\n".join(["Tools:", *(json.dumps(tool, ensure_ascii=False) for tool in tools)])
 
 
 class _Specs:
@@ -162,6 +231,14 @@ class _Specs:
     def __init__(self, specs: Sequence[Mapping[str, Any]]) -> None:
         self.specs = [dict(spec) for spec in specs] or None
         self._key = repr(self.specs)
+
+    def without(self, tokens: Sequence[str]) -> list[dict[str, Any]] | None:
+        """The specs with a gap in every control token: descriptions may come from a stranger's server."""
+        text = json.dumps(self.specs, ensure_ascii=False)
+        for token in tokens:
+            inside = json.dumps(token, ensure_ascii=False)[1:-1]
+            text = text.replace(inside, f"{token[:1]} {inside[1:]}") if inside in text else text
+        return json.loads(text)
 
     def __hash__(self) -> int:
         return hash(self._key)

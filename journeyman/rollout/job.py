@@ -33,8 +33,10 @@ class RolloutJob:
     """Once its calls have cost so much, the attempt ends."""
     max_observation_tokens: int | None = None
     """Longer observations are cut in the middle."""
+    policy: str = ""
+    """Who samples, where a sampler has several; empty: the policy that is trained."""
     source: str = "policy"
-    """Who samples: the trajectories' `source`."""
+    """The trajectories' `source`."""
 
 
 class SamplerPool(Protocol):

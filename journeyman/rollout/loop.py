@@ -26,11 +26,11 @@ class Agent:
 
         Raises `InfrastructureError` where the sampler fails: the whole work is then given to another.
         """
-        return await self.complete(self.start(job))
+        return await self.complete(await self.start(job))
 
-    def start(self, job: RolloutJob) -> Attempt:
+    async def start(self, job: RolloutJob) -> Attempt:
         """An attempt before its first turn: for those who take it turn by turn, or fork it."""
-        return Attempt(job, self._chat, self._max_length)
+        return await Attempt.begin(job, self._chat, self._max_length)
 
     async def complete(self, attempt: Attempt) -> Trajectory:
         """Take an attempt to its end, from wherever it stands."""
@@ -42,13 +42,16 @@ class Agent:
             raise
         return await attempt.finish()
 
-    async def step(self, attempt: Attempt) -> None:
-        """One turn. A completion that was interrupted, by new weights say, goes on under those there are then."""
+    async def step(self, attempt: Attempt, policy: str | None = None) -> None:
+        """One turn, by another policy than the job's where one is named.
+
+        A completion that was interrupted, by new weights say, goes on under those there are then.
+        """
         assert attempt.stop_reason is None, "an attempt that has ended has no next turn"
         pieces: list[Completion] = []
         while not pieces or pieces[-1].interrupted:
-            request = attempt.request(pieces)
+            request = attempt.request(pieces, policy)
             if request.max_new_tokens < 1:
                 break
             pieces.append(await self._sampler.generate(request))
-        await attempt.advance(pieces)
+        await attempt.advance(pieces, policy)

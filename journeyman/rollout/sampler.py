@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from journeyman.messages import Image
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,6 +22,10 @@ class SampleRequest:
     """Same weights, prompt and seed: same completion, whatever else is in the batch."""
     stop_ids: tuple[int, ...] = ()
     """Generation ends with, and includes, the first of these."""
+    images: tuple[Image, ...] = ()
+    """Those whose placeholders stand in the prompt, in their order."""
+    policy: str = ""
+    """Whose turn it is, where a sampler has several policies; empty: the one that is trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

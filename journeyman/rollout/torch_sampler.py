@@ -86,9 +86,15 @@ class TorchEngine:
         """Continue a prompt.
 
         Raises:
-            ValueError: the request itself is wrong; others are not affected.
+            ValueError: the request itself is wrong, a `ConfigError` where it has images; others are not affected.
             InfrastructureError: sampling failed, or the sampler was closed.
         """
+        if request.images:
+            raise ConfigError(
+                "the torch sampler reads text only, and a prompt has images in it",
+                place="compute.sampler.type",
+                remedy="take compute.sampler.type=vllm and a model that takes images",
+            )
         row = Row(request, limit=self._limit(request))
         waiter = _Waiter(asyncio.get_running_loop().create_future(), row=row)
         (self._continuing if self._decoder.prepare(row) else self._fresh).append(waiter)

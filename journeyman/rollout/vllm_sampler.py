@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from journeyman.config import ComputeConfig, VllmSampler
 from journeyman.errors import ConfigError, InfrastructureError
+from journeyman.messages import Image
 from journeyman.rollout.sampler import Completion, SampleRequest
+from journeyman.rollout.vision import contracted
+from journeyman.tools.pixels import decoded
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +59,7 @@ class VllmEngine:
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         self._max_length = max_length
         self._shapes = _shapes(model)
+        self._pad_id = _image_token(model)
         self._version = 0
         self._gate = _Gate()
         self._names = itertools.count()
@@ -78,7 +82,7 @@ class VllmEngine:
         )
         async with self._gate.shared():
             version = self._version
-            output = (await self._run(request.prompt_ids, parameters)).outputs[0]
+            output = (await self._run(request.prompt_ids, parameters, request.images)).outputs[0]
         return Completion(
             token_ids=tuple(output.token_ids),
             logprobs=tuple(output.logprobs.logprobs),
@@ -138,6 +142,8 @@ class VllmEngine:
 
         if len(row) < 2:
             return []
+        if self._pad_id is not None and self._pad_id in row:
+            raise ValueError("a row with an image in it can't be scored without the image")
         parameters = SamplingParams(
             temperature=0.0,
             max_tokens=1,
@@ -148,11 +154,11 @@ class VllmEngine:
         )
         return list((await self._run(row, parameters)).prompt_logprobs.logprobs)
 
-    async def _run(self, prompt_ids: Sequence[int], parameters: Any) -> Any:
+    async def _run(self, prompt_ids: Sequence[int], parameters: Any, images: Sequence[Image] = ()) -> Any:
         """vLLM's final output for one request."""
         from vllm.exceptions import VLLMServerError  # pyright: ignore[reportMissingImports]
 
-        prompt = {"prompt_token_ids": list(prompt_ids)}
+        prompt = self._prompt(prompt_ids, images)
         stream = self._engine.generate(prompt, parameters, f"request-{next(self._names)}")
         try:
             outputs = [output async for output in stream]
@@ -162,7 +168,18 @@ class VllmEngine:
                 f"the vLLM engine failed: {type(error).__name__}; its log is that of the actor, in Ray's folder "
                 f"(/tmp/ray/session_latest/logs/worker-*-{os.getpid()}.out)"
             ) from None
+        if images and tuple(outputs[-1].prompt_token_ids) != tuple(prompt_ids):
+            raise InfrastructureError("vLLM and the chat format disagree on how many tokens an image takes")
         return outputs[-1]
+
+    def _prompt(self, prompt_ids: Sequence[int], images: Sequence[Image]) -> dict[str, Any]:
+        """What vLLM is given: it repeats an image's placeholder itself. Raises `ValueError`."""
+        if not images:
+            return {"prompt_token_ids": list(prompt_ids)}
+        if self._pad_id is None:
+            raise ConfigError("this model takes no images", remedy="use a model that does: Qwen2.5-VL, say")
+        short = contracted(prompt_ids, self._pad_id, len(images))
+        return {"prompt_token_ids": short, "multi_modal_data": {"image": [decoded(image) for image in images]}}
 
     async def close(self) -> None:
         self._engine.shutdown()
@@ -181,7 +198,7 @@ def _engine_arguments(model: Path, compute: ComputeConfig, sampler: VllmSampler,
         )
     arguments = {
         "model": str(model),
-        "skip_tokenizer_init": True,
+        "skip_tokenizer_init": _image_token(model) is None,  # the processors of images ask for it
         "dtype": "float32" if on_cpu else {"auto": "bfloat16"}.get(compute.dtype, compute.dtype),
         "max_model_len": max_length + 1,
         "tensor_parallel_size": sampler.tensor_parallel,
@@ -202,6 +219,14 @@ def _engine_arguments(model: Path, compute: ComputeConfig, sampler: VllmSampler,
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(PREFILL_TOKENS, max_length + 1),
     }
+
+
+def _image_token(model: Path) -> int | None:
+    """The token that stands for an image's embeddings; None for a model that takes no images."""
+    from transformers import AutoConfig
+
+    # Families without images have no such field.
+    return getattr(AutoConfig.from_pretrained(model), "image_token_id", None)
 
 
 def _shapes(model: Path) -> dict[str, tuple[int, ...]]:

@@ -21,6 +21,8 @@ async def play(problem: Problem, course: Course, *, source: str, provenance: Map
     return Trajectory.at(
         problem,
         id=f"{derive(problem.id, source, repr(course)):016x}",
+        opening=walk.opening,
+        specs=walk.specs,
         turns=tuple(turns),
         stop_reason=StopReason.DONE if walk.answer is None else StopReason.ANSWER,
         answer=walk.answer,

@@ -93,7 +93,7 @@ class FunctionTool(Tool):
 
     @cached_property
     def _signature(self) -> Signature:
-        return Signature.of(self.run, hidden=CallContext)
+        return Signature.of(getattr(self.run, "__func__", self.run), hidden=CallContext)
 
     def spec(self) -> dict[str, Any]:
         function = {"name": self.name, "description": self._signature.description}

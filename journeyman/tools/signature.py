@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -27,13 +28,16 @@ class Signature:
     model: type[BaseModel]
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def of(cls, function: Callable[..., Any], *, hidden: type) -> "Signature":
-        """Raises `TypeError` for a function without annotations, or with `*args`."""
+        """Of a function or a method. Raises `TypeError` where a parameter has no annotation, or for `*args`."""
         hints = get_type_hints(function, include_extras=True)
         description, explained = _read_docstring(inspect.getdoc(function) or "")
         fields: dict[str, Any] = {}
         concealed = ""
         for name, parameter in inspect.signature(function).parameters.items():
+            if name == "self":
+                continue
             if name not in hints or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise TypeError(f"{function.__qualname__}: parameter {name} has no type of its own")
             if hints[name] is hidden:

@@ -190,7 +190,7 @@ def test_a_step_in_which_every_tool_broke_stops_the_run(world: World) -> None:
 def test_forks_share_a_past_and_nothing_else(world: World) -> None:
     async def tree() -> list[Trajectory]:
         tree_agent = agent(world, [call("counter"), call("counter", by=5), call("counter"), "It is 6.", "It is 2."])
-        trunk = tree_agent.start(RolloutJob(problem=TALK, max_new_tokens=200, max_turns=3))
+        trunk = await tree_agent.start(RolloutJob(problem=TALK, max_new_tokens=200, max_turns=3))
         await tree_agent.step(trunk)
         branches = [trunk, trunk.fork(sample=1, seed=11)]
         for branch in branches:

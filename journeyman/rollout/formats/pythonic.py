@@ -86,7 +86,8 @@ def _call(node: ast.expr) -> ToolCall:
         if not isinstance(more, dict) or arguments.keys() & more.keys():
             raise base.TurnError("an argument given twice, or ** without a dictionary")
         arguments |= more
-    return ToolCall(name=_name(node.func, base.MAX_DEPTH), arguments=base.storable(arguments))
+    name = _name(node.func, base.MAX_DEPTH)
+    return base.as_call(base.storable({"name": name, "arguments": arguments}))
 
 
 def _name(node: ast.expr, levels: int) -> str:

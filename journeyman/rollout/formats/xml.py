@@ -68,7 +68,7 @@ def _call(body: str, specs: Sequence[Mapping[str, Any]]) -> ToolCall:
         at = end + len(PARAMETER_END)
     if not _TAIL.fullmatch(body, at):
         raise base.TurnError("words behind a function")
-    return ToolCall(name=name, arguments=base.storable(arguments))
+    return base.as_call(base.storable({"name": name, "arguments": arguments}))
 
 
 def _head(body: str, at: int, kind: str) -> tuple[str, int]:
