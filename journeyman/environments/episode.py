@@ -63,6 +63,8 @@ class Episode:
     def __init__(self, environment: "Environment", problem: Problem, context: CallContext) -> None:
         self.environment, self.problem, self.context = environment, problem, context
         self.tools: dict[str, Tool] = {name: tool.open(context) for name, tool in self.offered().items()}
+        for tool in list(self.tools.values()):  # `recall` beside `fold_memory` reads the notes of that one
+            self.tools |= {name: lent for name, lent in tool.lent().items() if name in self.tools}
         self._calls = 0
 
     def offered(self) -> Mapping[str, Tool]:
@@ -109,7 +111,7 @@ class Episode:
         """Run one call; a tool that isn't there is an observation."""
         context = CallContext(trajectory=self.context.trajectory, seed=derive(self.context.seed, self._calls))
         self._calls += 1
-        tool = self.tools.get(call.name)
+        tool = self.find(call.name)
         if tool is None:
             text = (
                 f"error: no such tool; there are {', '.join(self.tools)}" if self.tools else "error: there is no tool"
@@ -121,6 +123,12 @@ class Episode:
             raise
         except Exception as error:  # the boundary: whatever a tool does wrong ends this attempt alone
             raise ToolCrash(f"{call.name}: {type(error).__name__}: {error}") from error
+
+    def find(self, name: str) -> Tool | None:
+        """The tool of that name: on offer, or lent by one that is."""
+        if name in self.tools:
+            return self.tools[name]
+        return next((lent[name] for tool in self.tools.values() if name in (lent := tool.lent())), None)
 
     def state_dict(self) -> dict[str, Any]:
         """The attempt's state as JSON: enough to go on from it in another process."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from journeyman.environments.base import Course, Environment, same_answer
 from journeyman.environments.episode import Episode, Verdict
@@ -16,52 +16,24 @@ MOST_KEPT = 20
 """Most tools of a library that an attempt is shown: those with the best record (ours). For more, use a `Toolbox`."""
 
 
-@runtime_checkable
-class Lender(Protocol):
-    """A tool that makes others callable."""
-
-    def lent(self) -> Mapping[str, Tool]:
-        """Those that are callable now, by name."""
-        ...
-
-
 class LendingEpisode(Episode):
-    """An attempt in which lent tools are found where the world has none of that name.
-
-    A tool on offer that another on offer lends is the lender's: `recall` next to `fold_memory` reads its notes.
-    """
+    """An attempt that keeps a record of the made tools that it calls."""
 
     def __init__(
         self, environment: Environment, problem: Problem, context: CallContext, kept: Mapping[str, Tool] | None = None
     ) -> None:
         self._kept, self._used = dict(kept or {}), dict[str, ToolCall]()
         super().__init__(environment, problem, context)
-        for tool in list(self.tools.values()):
-            if isinstance(tool, Lender):
-                self.tools |= {name: lent for name, lent in tool.lent().items() if name in self.tools}
 
     def offered(self) -> Mapping[str, Tool]:
         # Overridden also so that the attempt keeps its specs: no family has these tools.
         return {**self._kept, **super().offered()}
 
     async def call(self, call: ToolCall) -> ToolResult:
-        lent = None if call.name in self.tools else self._lent(call.name)
-        if lent is None:
-            result = await super().call(call)
-        else:
-            # Only for as long as the call takes: the attempt's state holds what lends, not what is lent.
-            self.tools[call.name] = lent
-            try:
-                result = await super().call(call)
-            finally:
-                self.tools.pop(call.name, None)
-        if result.ok and isinstance(lent or self.tools.get(call.name), Made):
+        result = await super().call(call)
+        if result.ok and isinstance(self.find(call.name), Made):
             self._used[call.name] = call
         return result
-
-    def _lent(self, name: str) -> Tool | None:
-        lenders = [tool for tool in self.tools.values() if isinstance(tool, Lender)]
-        return next((lent[name] for tool in lenders if name in (lent := tool.lent())), None)
 
     @property
     def used(self) -> Mapping[str, ToolCall]:
@@ -79,7 +51,7 @@ class LendingEpisode(Episode):
         if not self._used:
             return 0.0
         name, call = list(self._used.items())[-1]
-        tool = self.tools.get(name) or self._lent(name)
+        tool = self.find(name)
         assert tool is not None, "what was called is there"
         result = await tool.call(swapped(call.arguments, dict(map(tuple, sibling["numbers"]))), self.context)
         return float(result.ok and same_answer(sibling["answer"], result.output))

@@ -13,11 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-import httpx
-from websockets.exceptions import WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from typing import TYPE_CHECKING, Any
 
 from journeyman.environments.base import Course, Environment
 from journeyman.environments.episode import Episode, Reaction, Verdict
@@ -25,6 +21,9 @@ from journeyman.errors import ConfigError, InfrastructureError
 from journeyman.messages import Fault, Message, ParsedTurn, ToolResult
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import CallContext, Tool
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
 SECONDS = 60.0
 """Longest that a server may take for one answer. Ours."""
@@ -148,6 +147,9 @@ class _Session(Episode):
 
     def _begin(self) -> str:
         """A session of its own; what is seen first. It holds the event loop up for as long as the server takes."""
+        from websockets.exceptions import WebSocketException
+        from websockets.sync.client import connect
+
         environment = self.environment
         address = "ws" + environment.url.removeprefix("http") + "/ws"
         try:
@@ -186,6 +188,8 @@ class _Session(Episode):
         return seen.text + (f"\nThe episode is over. Return: {self.total:g}" if seen.done else "")
 
     def _ask(self, kind: str, data: Mapping[str, Any]) -> Seen:
+        from websockets.exceptions import WebSocketException
+
         if self._socket is None:
             raise InfrastructureError("the session is closed")
         try:
@@ -219,6 +223,8 @@ class _Session(Episode):
             self.total, self.over = self.total + seen.reward, seen.done
 
     async def close(self) -> None:
+        from websockets.exceptions import WebSocketException
+
         await super().close()
         if self._socket is not None:
             with contextlib.suppress(OSError, WebSocketException):  # it may be gone already
@@ -279,6 +285,8 @@ def _untitled(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _get(url: str, path: str) -> dict[str, Any]:
+    import httpx
+
     try:
         answer = httpx.get(f"{url}{path}", timeout=SECONDS, trust_env=False)
         answer.raise_for_status()

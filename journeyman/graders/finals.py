@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 LONGEST = 20_000
 """Characters that are read, from the end: the final answer comes last."""
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_OPEN, _CLOSE = "<answer>", "</answer>"
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _SAID = re.compile(r"\banswer(?:[ \t]+is\b|[ \t]*[:=])[ \t]*:?[ \t]*([^\n]+)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[^\s.])[.!](?:\s|$)")
@@ -30,9 +30,10 @@ class Final:
 def final(text: str) -> Final:
     """Find the final answer."""
     whole = text.strip()[-LONGEST:]
-    if tagged := _TAGGED.findall(whole):
-        inner = final(tagged[-1])
-        return Final(text=inner.text, marked=True, whole=tagged[-1].strip())
+    start = whole.rfind(_OPEN, 0, max(whole.rfind(_CLOSE), 0))
+    if start >= 0:
+        tagged = whole[start + len(_OPEN) : whole.index(_CLOSE, start)].strip()
+        return Final(text=final(tagged).text, marked=True, whole=tagged)
     boxes = boxed(whole)
     if boxes:  # several boxes are one answer of several parts, or the last repeats the first
         return Final(text=_clean(boxes[-1]) if len(set(boxes)) == 1 else whole, marked=True, whole=whole)

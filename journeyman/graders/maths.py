@@ -9,7 +9,7 @@ import threading
 
 from journeyman.errors import InfrastructureError
 
-SECONDS = 5.0
+SECONDS = 3.0
 """Longest processor time for one comparison, a quarter of the longest time at all; the start is not counted."""
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from journeyman.rollout.shared_prefix import Shared, add_shared, attend_with_sums
+
 _ROUND = 16
 """Attention lengths are rounded up to this."""
 
@@ -21,6 +23,8 @@ class Segment:
     start: int
     stop: int
     """Rows of the cache."""
+    skip: int
+    """Positions at the beginning that are `StepPlan.shared` for all of these rows."""
     length: int
     """Positions up to the longest row's end, rounded up."""
     offset: int
@@ -43,7 +47,7 @@ class Prefill:
     """The rows of a step that compute several tokens."""
 
     reads_BL: torch.Tensor
-    """row * capacity + position of what the rows have in the cache, the step's tokens included."""
+    """row * capacity + position of what the rows have in the cache beyond `StepPlan.shared`, with the step's tokens."""
     tokens_BT: torch.Tensor
     """Index of each row's tokens in the step, padded with its last."""
     mask_BQL: torch.Tensor
@@ -63,6 +67,8 @@ class StepPlan:
     """The first so many tokens belong to rows with one token each; the others to `prefill`."""
     decode: Decode | None
     prefill: Prefill | None
+    shared: tuple[Shared, ...] = ()
+    """What `decode` and `prefill` leave out because several rows see it."""
 
 
 class SlotCache:
@@ -146,19 +152,24 @@ def attend(
 
     The heads that share keys and values are the queries of one attention, which reads these once.
     """
-    plan.cache.write(layer, keys_TKD, values_TKD, plan.writes_T)
+    cache = plan.cache
+    cache.write(layer, keys_TKD, values_TKD, plan.writes_T)
     queries_TKGD = queries_THD.unflatten(1, (keys_TKD.shape[1], -1))
     parts = []
     if plan.decode:
-        parts.append(_decode(plan.cache, layer, queries_TKGD[: plan.decodes], plan.decode, scaling))
+        parts.append(_decode(cache, layer, queries_TKGD[: plan.decodes], plan.decode, scaling))
     if plan.prefill:
-        parts.append(_prefill(plan.cache, layer, queries_TKGD, plan.prefill, scaling))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        parts.append(_prefill(cache, layer, queries_TKGD, plan.prefill, scaling))
+    out, sums = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+    if plan.shared:
+        out = add_shared(out, sums, queries_TKGD, cache.read(layer), plan.shared, scaling)
+    return out.flatten(1)
 
 
 def _decode(
     cache: SlotCache, layer: int, queries_BKGD: torch.Tensor, decode: Decode, scaling: float | None
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_attention`: B x K x G x D, B x K x G."""
     keys, values = cache.read(layer)
     if decode.places_B is not None:
         spread = queries_BKGD.new_zeros(decode.mask_SL.shape[0], *queries_BKGD.shape[1:])
@@ -166,25 +177,38 @@ def _decode(
     parts = []
     for segment in decode.segments:
         stop = segment.offset + segment.stop - segment.start
-        part = F.scaled_dot_product_attention(
+        seen = slice(segment.skip, segment.length)
+        part = _attention(
             queries_BKGD[segment.offset : stop],
-            keys[segment.start : segment.stop, :, : segment.length],
-            values[segment.start : segment.stop, :, : segment.length],
-            attn_mask=decode.mask_SL[segment.offset : stop, :, :, : segment.length],
-            scale=scaling,
+            keys[segment.start : segment.stop, :, seen],
+            values[segment.start : segment.stop, :, seen],
+            decode.mask_SL[segment.offset : stop, :, :, seen],
+            scaling,
         )
         parts.append(part)
-    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+    out, sums = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
     if decode.places_B is not None:
-        out = out.index_select(0, decode.places_B)
-    return out.flatten(1)
+        out, sums = out.index_select(0, decode.places_B), sums.index_select(0, decode.places_B)
+    return out, sums
 
 
 def _prefill(
     cache: SlotCache, layer: int, queries_TKGD: torch.Tensor, prefill: Prefill, scaling: float | None
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_attention`: T x K x G x D, T x K x G, of `prefill`'s tokens."""
     keys, values = cache.gather(layer, prefill.reads_BL)
     queries = queries_TKGD[prefill.tokens_BT].transpose(1, 2).flatten(2, 3)  # B, K, T * G, D
-    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=prefill.mask_BQL, scale=scaling)
-    out = out.unflatten(2, (-1, queries_TKGD.shape[2])).transpose(1, 2).flatten(2)  # B, T, H * D
-    return out.flatten(0, 1).index_select(0, prefill.flat)
+    found = _attention(queries, keys, values, prefill.mask_BQL, scaling)
+    groups = queries_TKGD.shape[2]
+    out, sums = (states.unflatten(2, (-1, groups)).transpose(1, 2).flatten(0, 1) for states in found)
+    return out.index_select(0, prefill.flat), sums.index_select(0, prefill.flat)
+
+
+def _attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """B x K x Q x D, and log-sum-exps of the scores, B x K x Q; zeros on a GPU, where no prefix is shared."""
+    if queries.device.type == "cpu":
+        return attend_with_sums(queries, keys, values, mask, scaling)
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scaling)
+    return out, out.new_zeros(()).expand(out.shape[:3])

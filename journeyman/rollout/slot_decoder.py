@@ -185,6 +185,8 @@ class SlotDecoder:
         self._compact()
         new, self._new = self._new, []
         batch = self._batch or lay_out(self._rows, new, self._time, self._cache)
+        if not self._batch:
+            self._rows = {slot: self._rows[slot] for slot in batch.slots_B[: len(self._rows)].tolist()}
         logits_BV = self._compute(batch, new)
         for row in new:
             self._rows[row.slot] = row
@@ -217,21 +219,23 @@ class SlotDecoder:
     def _compute(self, batch: Batch, new: list[Row]) -> torch.Tensor:
         """Logits after the pending token of each active row, and after the prompt of each new one."""
         cache, decodes = self._cache, len(self._rows)
-        cache.reserve(max((base + self._time for _, _, base in batch.segments), default=0))
+        cache.reserve(max((base + self._time for *_, base in batch.segments), default=0))
         slots_B = batch.slots_B[:decodes]
         state = self._state.index_select(0, slots_B)
         tokens_T, positions_T = state[:, _TOKEN], state[:, _POSITION]
         writes_T = slots_B * cache.capacity + positions_T
         decode = plan_decode(batch, self._time, self._state[:, _POSITION], cache) if decodes else None
-        keep, prefill = None, None
+        keep, prefill, shared = None, None, batch.shared
         if new:
             prompts = plan_prefill(new, decodes, self._groups, cache)
             tokens_T = torch.cat((tokens_T, prompts.tokens_T))
             positions_T = torch.cat((positions_T, prompts.positions_T))
             writes_T = torch.cat((writes_T, prompts.writes_T))
             keep = torch.cat((torch.arange(decodes, device=self._device), prompts.ends_B))
-            prefill = prompts.prefill
-        plan = StepPlan(cache=cache, writes_T=writes_T, decodes=decodes, decode=decode, prefill=prefill)
+            prefill, shared = prompts.prefill, shared + prompts.shared
+        plan = StepPlan(
+            cache=cache, writes_T=writes_T, decodes=decodes, decode=decode, prefill=prefill, shared=shared
+        )
         return self._forward(tokens_T, positions_T, plan, keep)
 
     def _draw(self, batch: Batch, logits_BV: torch.Tensor) -> list[int]:

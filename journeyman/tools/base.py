@@ -68,6 +68,10 @@ class Tool(Protocol):
         """The tool for one attempt: one with state gives a new instance, others themselves."""
         return self
 
+    def lent(self) -> "Mapping[str, Tool]":
+        """Tools that this one makes callable by their own names: those that were found, or made."""
+        return {}
+
     async def close(self) -> None:
         """Free what `open` or a call has taken."""
 

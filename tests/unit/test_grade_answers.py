@@ -155,13 +155,9 @@ def hasty() -> Any:
 def test_a_formula_that_never_ends_is_given_up_and_the_next_one_is_compared(hasty: MathsWorker) -> None:
     assert hasty.equal("$2$", "$1+1$") is True
     assert hasty.equal("$5$", "$9^{9^{9^9}}$") is None
-    assert hasty.equal("$2$", "$1+1$") is True
     assert hasty.equal("$2$", "$3$") is False
-
-
-def test_deep_nesting_does_no_harm(hasty: MathsWorker) -> None:
-    for bomb in ("\\frac{" * 400 + "1" + "}{2}" * 400, "(" * 5_000 + "1" + ")" * 5_000):
-        assert hasty.equal("$\\frac{1}{2}$", f"${bomb}$") is not True
+    assert hasty.equal("$\\frac{1}{2}$", "$" + "\\frac{" * 400 + "1" + "}{2}" * 400 + "$") is not True
+    assert hasty.equal("$1$", "$" + "(" * 5_000 + "1" + ")" * 5_000 + "$") is not True
 
 
 def test_it_works_off_the_main_thread() -> None:

@@ -26,7 +26,7 @@ from journeyman.environments.selftext.scores import (
     same_call,
     same_value,
 )
-from journeyman.environments.selftext.texts import Action, Trace, chain, dependencies, only_order, sentences
+from journeyman.environments.selftext.texts import Action, Trace, chain, dependencies, only_order, passages, sentences
 from journeyman.errors import DataError, InfrastructureError, UserError
 from journeyman.llm import Scripted
 from journeyman.messages import ParsedTurn, ToolCall, ToolResult
@@ -345,6 +345,15 @@ def test_masksearch_takes_texts_whose_spans_stand_in_documents() -> None:
         MaskSearch(texts=[text])
     with pytest.raises(UserError, match="no text has enough spans"):
         next(MaskSearch(texts=["nothing"], documents=DOCUMENTS).generate(random.Random(0)))
+
+
+def test_long_texts_are_cut_into_passages() -> None:
+    text = " ".join(f"Room {number} holds {number + 500} old chairs." for number in range(100, 160))
+    assert [len(passage.split()) for passage in passages(text, 20)] == [18] * 20  # three sentences of six words
+    assert passages("one two three", 2) == ["one two three"]
+    for environment in (Masking(texts=[text], longest=60), Segments(texts=[text], longest=60)):
+        assert max(len(problem.question.split()) for problem in problems(environment, 40)) < 80
+        environment.validate()
 
 
 # All of them

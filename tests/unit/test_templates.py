@@ -204,7 +204,7 @@ def test_an_opening_with_turns_in_it(chat: ChatFormat) -> None:
         Message(role="user", content="And 6 times 8?"),
     )
     text = str(chat.tokenizer.decode(chat.prompt(opening, [SPEC])))
-    shown = json.dumps(OUTPUT)[1:-1] if chat in (CHATS["llama3.2"], CHATS["hermes"]) else OUTPUT
+    shown = json.dumps(OUTPUT)[1:-1] if chat in (CHATS["llama3.2"], CHATS["hermes"]) else OUTPUT.strip()
     places = [
         text.index(part) for part in ("6 times 7?", chat.calls.render("", [SIX]), shown, "It is 42.", "And 6 times 8?")
     ]

@@ -1,6 +1,6 @@
 """Gaps in derivations and tool traces, to be filled: MR-RLVR's masked-then-fill (#173).
 
-The typical mistakes: copying another number of the text, filling all gaps alike.
+The typical mistakes: copying another number of the text, leaving the gaps open.
 """
 
 import json
@@ -17,6 +17,7 @@ from journeyman.environments.selftext.texts import SelfText, Trace, stock_trace,
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import CallContext
 
+LONGEST = 250
 _NUMBER = re.compile(r"(?<![\w.,-])\d+(?:[.,]\d+)*(?![\w-])")
 
 
@@ -36,6 +37,7 @@ class Masking(SelfText):
         trajectories: a Parquet file of trajectories.
         traces: traces in memory.
         masks: fewest and most gaps.
+        longest: most words of a text; longer ones are cut into passages.
     """
 
     name = "masking"
@@ -49,8 +51,9 @@ class Masking(SelfText):
         trajectories: str = "",
         traces: Sequence[Trace] = (),
         masks: Sequence[int] = (1, 3),
+        longest: int = LONGEST,
     ) -> None:
-        super().__init__(texts=texts, folder=folder, trajectories=trajectories, traces=traces)
+        super().__init__(texts=texts, folder=folder, trajectories=trajectories, traces=traces, longest=longest)
         self._fewest, self._most = min(masks), max(masks)
 
     def make(self, rng: random.Random) -> str | Trace:
@@ -97,7 +100,7 @@ class Masking(SelfText):
         return (
             Course(steps=(), answer=problem.answer),
             Course(steps=(), answer=json.dumps([other[-1], *values[1:]]), mistake="copies another number"),
-            Course(steps=(), answer=json.dumps(["1"] * len(values)), mistake="fills all gaps alike"),
+            Course(steps=(), answer=json.dumps(["unknown"] * len(values)), mistake="leaves the gaps open"),
         )
 
     def validate(self) -> None:

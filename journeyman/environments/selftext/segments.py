@@ -21,6 +21,7 @@ from journeyman.problem import Problem, problem_id
 from journeyman.seeds import derive
 from journeyman.tools.base import CallContext
 
+LONGEST = 250
 _JUDGE = (
     "Does the prediction say the same as the beginning of the true continuation? Say yes or no only.\n"
     "True continuation: {truth}\nPrediction: {prediction}"
@@ -52,6 +53,7 @@ class Segments(SelfText):
         segment: sentences of a segment.
         before: fewest segments that a beginning has.
         words: fewest words of a segment: shorter ones are boilerplate.
+        longest: most words of a text; longer ones are cut into passages.
         judge: a model that compares prose; empty predictions never reach it.
     """
 
@@ -73,9 +75,10 @@ class Segments(SelfText):
         segment: int = 1,
         before: int = 3,
         words: int = 4,
+        longest: int = LONGEST,
         judge: Chat | None = None,
     ) -> None:
-        super().__init__(texts=texts, folder=folder, trajectories=trajectories, traces=traces)
+        super().__init__(texts=texts, folder=folder, trajectories=trajectories, traces=traces, longest=longest)
         self._kinds, self._segment, self._before, self._words = [Kind(kind) for kind in kinds], segment, before, words
         self.judge = judge
 

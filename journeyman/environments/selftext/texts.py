@@ -60,6 +60,7 @@ class SelfText(Environment):
         folder: a folder of text files, all of its levels.
         trajectories: a Parquet file of trajectories; of those that were right the calls and results are used.
         traces: the same, in memory.
+        longest: most words of a text; longer ones are cut into passages. 0: whole texts.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class SelfText(Environment):
         folder: str = "",
         trajectories: str = "",
         traces: Sequence[Trace] = (),
+        longest: int = 0,
     ) -> None:
-        self._texts = [*texts, *(read_folder(Path(folder)) if folder else ())]
+        whole = [*texts, *(read_folder(Path(folder)) if folder else ())]
+        self._texts = [passage for text in whole for passage in passages(text, longest)] if longest else whole
         read = read_trajectories(Path(trajectories)) if trajectories else ()
         self._traces = [*traces, *(Trace.of(trajectory) for trajectory in read if trajectory.correct)]
 
@@ -122,6 +125,16 @@ def read_folder(folder: Path) -> list[str]:
 def sentences(text: str) -> list[str]:
     """A text's sentences, by their stops; a line without one stands for itself."""
     return [part.strip() for line in text.splitlines() for part in _SENTENCE.split(line.strip()) if part.strip()]
+
+
+def passages(text: str, longest: int) -> list[str]:
+    """Runs of sentences of so many words at most; a longer sentence is a passage of its own."""
+    made: list[list[str]] = [[]]
+    for sentence in sentences(text):
+        if made[-1] and sum(len(one.split()) for one in (*made[-1], sentence)) > longest:
+            made.append([])
+        made[-1].append(sentence)
+    return [" ".join(passage) for passage in made if passage]
 
 
 def lines(text: str) -> list[str]:

@@ -5,15 +5,17 @@ it runs can do whatever it does. Imports stand where they are needed: most of a 
 """
 
 import builtins
-import io
 import posix
 import sys
-from _ast import PyCF_ONLY_AST, Expr, Expression, Module
+from _ast import Expr, Expression, Module, PyCF_ONLY_AST
 from _frozen_importlib_external import PathFinder  # pyright: ignore[reportMissingImports]
 
 FRAMES = 12
 """Most pieces of a traceback that are shown from its beginning, and from its end."""
+OPEN = open
+"""As it was before any cell could replace it."""
 SOURCES: dict[str, str] = {}
+"""The cells by the names that tracebacks have for them."""
 
 
 class Seeded:
@@ -27,6 +29,7 @@ class Seeded:
             return None
         sys.meta_path.remove(self)  # pyright: ignore[reportArgumentType]
         spec = PathFinder.find_spec(name, path)
+        assert spec is not None and spec.loader is not None
         run = spec.loader.exec_module
 
         def run_and_seed(module) -> None:
@@ -38,7 +41,7 @@ class Seeded:
 
 
 def main() -> None:
-    requests = io.open(posix.dup(0), "rb")
+    requests = OPEN(posix.dup(0), "rb")
     replies = posix.dup(0)
     posix.dup2(posix.open("/dev/null", posix.O_RDONLY), 0)
     home = type(sys)("__main__")
@@ -55,8 +58,8 @@ def main() -> None:
 def answer(request: dict, names: dict) -> str:
     """Do what is asked; the reply as JSON."""
     # Earlier code may have closed or replaced them.
-    sys.stdout = io.open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = io.open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
+    sys.stdout = OPEN(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = OPEN(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
     well, value = True, "null"
     try:
         match request["do"]:
@@ -81,6 +84,7 @@ def run(code: str, name: str, names: dict) -> None:
     """Run a cell; the value of an expression at its end is shown, as at a prompt."""
     SOURCES[name] = code
     tree = compile(code, name, "exec", PyCF_ONLY_AST)
+    assert isinstance(tree, Module)
     last = tree.body[-1] if tree.body else None
     shown = isinstance(last, Expr)
     exec(compile(Module(tree.body[:-1] if shown else tree.body, []), name, "exec"), names)
