@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,8 @@ class Trajectory:
     """Version of the oldest weights that sampled a token of it."""
     token_ids: tuple[int, ...] = ()
     """T ids: prompt, completions and tool responses as the model saw them; never re-encoded."""
+    cuts: tuple[int, ...] = ()
+    """Where in `token_ids` the model's context began anew: folded, cleared, or another thread of the conversation."""
     loss_mask: tuple[int, ...] = ()
     """T entries: 1 where the policy sampled the token, else 0."""
     logprobs: tuple[float, ...] = ()
@@ -154,6 +157,10 @@ class Trajectory:
     def needless_calls(self) -> int:
         """Calls beyond those that the shortest correct course needs."""
         return max(0, len(self.calls) - self.min_calls)
+
+    def samples(self) -> list[slice]:
+        """The token sequences that the model saw, as slices of `token_ids`: one, and one more for each cut."""
+        return [slice(*ends) for ends in pairwise((0, *self.cuts, len(self.token_ids)))]
 
     def scored(self, reward: float | None, parts: Mapping[str, float]) -> "Trajectory":
         return replace(self, reward=reward, reward_parts=dict(parts))
@@ -207,6 +214,7 @@ def schema() -> "pa.Schema":
             ("temperature", pa.float64()),
             ("policy_version", pa.int32()),
             ("token_ids", pa.list_(pa.int32())),
+            ("cuts", pa.list_(pa.int32())),
             ("loss_mask", pa.list_(pa.int8())),
             ("logprobs", pa.list_(pa.float32())),
             ("policy_versions", pa.list_(pa.int32())),
@@ -223,7 +231,7 @@ def schema() -> "pa.Schema":
 
 
 _JSON = ("score_parts", "reward_parts", "provenance")
-_SEQUENCES = ("tools", "token_ids", "loss_mask", "logprobs", "policy_versions")
+_SEQUENCES = ("tools", "token_ids", "cuts", "loss_mask", "logprobs", "policy_versions")
 
 
 def to_row(trajectory: Trajectory) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Reaction:
     """What the user says next."""
     reward: float = 0.0
     """What the world pays for the turn."""
+    restart: tuple[Message, ...] | None = None
+    """The model's context begins anew with these messages, under the same tools: the past is folded into them."""
     done: bool = False
     """Whether the world ends the attempt here."""
 

@@ -161,7 +161,7 @@ def _entity(key: str, thing: Thing, names: Iterator[str]) -> Entity:
 
 _STARTS = ("b", "br", "d", "dr", "f", "fl", "g", "gr", "h", "k", "kr", "l", "m", "n", "p", "pl", "r", "s", "st", "t")
 _MIDDLES = ("a", "e", "i", "o", "u", "ai", "ei", "ou")
-_ENDS = ("bar", "den", "fik", "gol", "hun", "kas", "lem", "mir", "nox", "pel", "rud", "sen", "tov", "vor", "wig", "zan")
+_ENDS = ("bar", "den", "fik", "gol", "hun", "kas", "lem", "mir", "nox", "pel", "rud", "sen", "tov", "vik", "wig", "zan")
 
 
 def _names(rng: random.Random) -> Iterator[str]:

@@ -48,6 +48,8 @@ class Attempt:
         self._mask: list[int] = []
         self._logprobs: list[float] = []
         self._versions: list[int] = []
+        self._cuts: list[int] = []
+        self._restarted: tuple[Message, ...] = ()
         self._turns: list[Turn] = []
         self._answer: str | None = None
         self._started = time.monotonic()
@@ -85,7 +87,7 @@ class Attempt:
         made._stored = (past.opening, tuple(dict(spec) for spec in past.specs))
         made._ids, made._mask = list(past.token_ids), list(past.loss_mask)
         made._logprobs, made._versions = list(past.logprobs), list(past.policy_versions)
-        made._turns = list(past.turns)
+        made._turns, made._cuts = list(past.turns), list(past.cuts)
         made._parent = {"forked_from": past.id, "forked_at_turn": len(past.turns)} if past.id != made._id else {}
         made.stop_reason = StopReason.MAX_TOKENS if made.room < 1 else None
         return made
@@ -106,14 +108,19 @@ class Attempt:
     @property
     def room(self) -> int:
         """Tokens that still fit."""
-        return self._max_length - len(self._ids)
+        return self._max_length - (len(self._ids) - self._begins)
+
+    @property
+    def _begins(self) -> int:
+        """Where the model's present context begins."""
+        return self._cuts[-1] if self._cuts else 0
 
     def request(self, begun: Sequence[Completion] = (), policy: str | None = None) -> SampleRequest:
         """What to sample next; `begun`: pieces of the turn that were interrupted; `policy`: another than the job's."""
         written = tuple(token for piece in begun for token in piece.token_ids)
         seed = derive(self._job.seed, len(self._turns), *([len(begun)] if begun else []))
         return SampleRequest(
-            prompt_ids=(*self._ids, *written),
+            prompt_ids=(*self._ids[self._begins :], *written),
             max_new_tokens=min(self._job.max_new_tokens, self.room) - len(written),
             temperature=self._job.temperature,
             seed=seed,
@@ -124,10 +131,10 @@ class Attempt:
 
     def _images(self) -> Iterator[Image]:
         """Those in the prompt, in their order."""
-        for message in self._opening:
+        for message in self._restarted if self._cuts else self._opening:
             yield from message.images
         for turn in self._turns:
-            for result in turn.results:
+            for result in turn.results if turn.start >= self._begins else ():
                 yield from result.images
 
     async def advance(self, pieces: Sequence[Completion], policy: str | None = None) -> None:
@@ -157,7 +164,7 @@ class Attempt:
         self._turns.append(turn)
         self.stop_reason = self.stop_reason or self._limit_reached()
         if self.stop_reason is None:
-            self._append(turn)
+            self._append(turn, reaction.restart)
 
     def _shortened(self, reaction: Reaction) -> Reaction:
         """With observations that are not longer than the job allows."""
@@ -228,13 +235,19 @@ class Attempt:
             return StopReason.MAX_COST
         return None
 
-    def _append(self, turn: Turn) -> None:
-        """What the model sees next."""
-        seen = self._chat.observation(turn.results, reply=turn.reply)
-        if len(seen) >= self.room:
-            self.stop_reason = StopReason.MAX_TOKENS
+    def _append(self, turn: Turn, restart: tuple[Message, ...] | None) -> None:
+        """What the model sees next: the observation, or a context that begins anew."""
+        if restart is None:
+            seen, room = self._chat.observation(turn.results, reply=turn.reply), self.room
         else:
-            self._extend(seen, 0, [0.0] * len(seen), 0)
+            seen, room = self._chat.prompt(restart, self._specs), self._max_length
+        if len(seen) >= room:
+            self.stop_reason = StopReason.MAX_TOKENS
+            return
+        if restart is not None:
+            self._cuts.append(len(self._ids))
+            self._restarted = restart
+        self._extend(seen, 0, [0.0] * len(seen), 0)
 
     def _extend(self, ids: Sequence[int], mask: int, logprobs: Sequence[float], version: int) -> None:
         self._ids += ids
@@ -277,6 +290,7 @@ class Attempt:
             temperature=job.temperature,
             policy_version=min(versions, default=0),
             token_ids=tuple(self._ids),
+            cuts=tuple(self._cuts),
             loss_mask=tuple(self._mask),
             logprobs=tuple(self._logprobs),
             policy_versions=tuple(self._versions),

@@ -52,7 +52,7 @@ class Arrangement:
 def arrange(readers: Sequence[Reader], least: int) -> Arrangement:
     """Find the prefixes that save reading more than `least` positions; a longer one lies within a shorter one."""
     order, skips, found, placed = [], [0] * len(readers), [], 0
-    waiting = [(list(range(len(readers))), 0, 0)]  # rows, blocks that they skip, blocks that they share
+    waiting = [(list(range(len(readers))), 0, 0)] if readers else []  # rows, blocks they skip, blocks they share
     while waiting:
         members, skip, depth = waiting.pop()
         first, longest = readers[members[0]], max(len(readers[place].hashes) for place in members)

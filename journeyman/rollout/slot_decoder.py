@@ -233,9 +233,7 @@ class SlotDecoder:
             writes_T = torch.cat((writes_T, prompts.writes_T))
             keep = torch.cat((torch.arange(decodes, device=self._device), prompts.ends_B))
             prefill, shared = prompts.prefill, shared + prompts.shared
-        plan = StepPlan(
-            cache=cache, writes_T=writes_T, decodes=decodes, decode=decode, prefill=prefill, shared=shared
-        )
+        plan = StepPlan(cache=cache, writes_T=writes_T, decodes=decodes, decode=decode, prefill=prefill, shared=shared)
         return self._forward(tokens_T, positions_T, plan, keep)
 
     def _draw(self, batch: Batch, logits_BV: torch.Tensor) -> list[int]:

@@ -104,7 +104,9 @@ def _arrange(readers: Sequence[Reader], cache: SlotCache) -> Arrangement:
     return arrange(readers, least)
 
 
-def segments(lengths: Mapping[int, int], call: int, skips: Mapping[int, int] | None = None) -> list[tuple[int, int, int]]:
+def segments(
+    lengths: Mapping[int, int], call: int, skips: Mapping[int, int] | None = None
+) -> list[tuple[int, int, int]]:
     """Runs of neighbouring slots and the longest row of each, such that little is read beyond the rows' ends.
 
     `lengths` has the active slots; `call` is what a run costs beside its positions; `skips` says how many positions at

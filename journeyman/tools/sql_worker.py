@@ -22,17 +22,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     import duckdb
 
-ADDRESS_SPACE = 1536 << 20
-"""Bytes, of which the interpreter with DuckDB takes about a fifth."""
+DATA = 768 << 20
+"""Bytes of memory of its own that the process may take; the interpreter with DuckDB needs a quarter of it."""
+ADDRESS_SPACE = 4 << 30
+"""Bytes that it may map at all; DuckDB reserves more than a gigabyte that it never touches."""
 ENGINE_MEMORY = 256 << 20
 """Bytes that an engine may take for a query, by its own count."""
 MAX_VALUE = 1 << 20
 """Bytes of one value of SQLite."""
 MAX_CELL = 100_000
 """Most characters of a value in a reply."""
-SPENT = 900 << 20
-"""Bytes of address space above which a process ends after its reply: what a query that swelled has left behind would
-fail the next one."""
+SPENT = 384 << 20
+"""Bytes of memory of its own above which a process ends after its reply: what a query that swelled has left behind
+would fail the next one."""
 CONNECTIONS = 8
 """Most databases kept open."""
 GRACE = 1.0
@@ -56,6 +58,7 @@ class _RefusedError(Exception):
 
 def confine() -> None:
     """Give up, for good, what no query needs."""
+    resource.setrlimit(resource.RLIMIT_DATA, (DATA, DATA))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -242,13 +245,13 @@ def main() -> None:
     spent = False
     while not spent and (request := read_message(sys.stdin.buffer)) is not None:
         reply = answer(request, open_)
-        spent = address_space() > SPENT
+        spent = data_size() > SPENT
         write_message(replies, {**reply, "spent": spent})
 
 
-def address_space() -> int:
-    """Bytes that this process has mapped."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+def data_size() -> int:
+    """Bytes of memory of this process's own."""
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
     return pages * resource.getpagesize()
 
 

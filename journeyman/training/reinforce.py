@@ -154,9 +154,9 @@ class ReinforceLoop:
         """Learn from the step's groups and from the buffer, minibatch after minibatch."""
         credited = [pair for group in groups for pair in self._credit(group)]
         used = len({trajectory.problem_id for trajectory, _ in credited})
-        rows = [_row(trajectory, advantages) for trajectory, advantages in credited]
+        rows = [row for trajectory, advantages in credited for row in _rows(trajectory, advantages)]
         replayed = self.replay.sample(round(self.stage.replay.fraction * len(rows)), step=self.step)
-        rows += [_row(r.trajectory, [r.advantage * m for m in r.trajectory.loss_mask]) for r in replayed]
+        rows += [row for r in replayed for row in _rows(r.trajectory, [r.advantage * m for m in r.trajectory.loss_mask])]
         if self.stage.replay.capacity:
             fresh = [Replayed(trajectory=t, advantage=_mean_advantage(t, a)) for t, a in credited]
             self.replay.add(fresh, version=self.step)
@@ -186,7 +186,8 @@ class ReinforceLoop:
     def sync(self) -> float:
         """Give the sampler the learner's weights; returns the probe's largest difference."""
         # Without a turn there is only a prompt, and it was too long for the model.
-        longest_first = sorted({t.token_ids for t in self.sampled if t.turns}, key=len, reverse=True)
+        seen = {t.token_ids[sample] for t in self.sampled if t.turns for sample in t.samples()}
+        longest_first = sorted(seen, key=len, reverse=True)
         return sync_weights(
             self.learner,
             self._samplers,
@@ -196,14 +197,19 @@ class ReinforceLoop:
         )
 
 
-def _row(trajectory: Trajectory, advantages: Sequence[float]) -> Row:
-    return Row(
-        token_ids=trajectory.token_ids,
-        mask=trajectory.loss_mask,
-        advantages=tuple(advantages),
-        logprobs=trajectory.logprobs,
-        temperature=trajectory.temperature,
-    )
+def _rows(trajectory: Trajectory, advantages: Sequence[float]) -> list[Row]:
+    """A row for each context in which the policy sampled."""
+    return [
+        Row(
+            token_ids=trajectory.token_ids[sample],
+            mask=trajectory.loss_mask[sample],
+            advantages=tuple(advantages[sample]),
+            logprobs=trajectory.logprobs[sample],
+            temperature=trajectory.temperature,
+        )
+        for sample in trajectory.samples()
+        if any(trajectory.loss_mask[sample])
+    ]
 
 
 def _mean_advantage(trajectory: Trajectory, advantages: Sequence[float]) -> float:

@@ -108,7 +108,6 @@ OF_SQLITE = {
     "a blob of zeros": "SELECT length(zeroblob(2000000000)), hex(zeroblob(1000000000))",
     "a swollen text": "SELECT length(printf('%.*c', 2000000000, 'x'))",
     "a swollen replacement": "SELECT length(replace(hex(zeroblob(200000)), '0', hex(zeroblob(200000))))",
-    "a pattern without end": "SELECT hex(zeroblob(20000)) LIKE '%0%0%0%0%0%0%0%0%0%1'",
 }
 
 

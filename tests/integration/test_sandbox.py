@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from journeyman.environments import environment
 from journeyman.errors import UserError
 from journeyman.graders.code import CallTest, grade_code
 from journeyman.tools.base import CallContext
@@ -279,10 +278,6 @@ def test_switched_off_the_tool_still_works_and_is_bounded(monkeypatch: pytest.Mo
         outputs = play("x = 1", "x + 1", "while True: pass", tool=Python(Bounds(seconds=0.4)))
     assert outputs[:2] == ["no output", "2"]
     assert "took longer" in outputs[2]
-
-
-def test_the_family_is_valid() -> None:
-    environment("code").validate()
 
 
 def test_results_of_functions_are_compared_as_json() -> None:

@@ -16,6 +16,7 @@ from journeyman.rollout.job import RolloutJob, attempt_all
 from journeyman.rollout.loop import Agent
 from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.tools.base import CallContext, FunctionTool, Limits, ToolOutput
+from journeyman.training.reinforce import _rows
 from journeyman.trajectory import StopReason, Trajectory, read_trajectories, write_trajectories
 from tests.unit.fakes import ScriptedSampler, World, problem
 
@@ -205,6 +206,35 @@ def test_forks_share_a_past_and_nothing_else(world: World) -> None:
     shared = branch.turns[1].start
     assert trunk.token_ids[:shared] == branch.token_ids[:shared] and trunk.turns[0] == branch.turns[0]
     assert trunk.logprobs[:shared] == branch.logprobs[:shared]
+
+
+class ForgetfulEpisode(Episode):
+    """Begins anew after each call, with a note of what it gave."""
+
+    async def step(self, turn: ParsedTurn) -> Reaction:
+        if not turn.calls:
+            return Reaction(done=True)
+        results = await self.run(turn.calls)
+        note = Message(role="user", content=f"{self.problem.question} So far: {results[0].output}")
+        return Reaction(results=results, restart=(note,))
+
+
+def test_a_context_that_begins_anew_is_a_sample_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Talk, "reset", lambda self, asked, context: ForgetfulEpisode(self, asked, context))
+    monkeypatch.setattr(Talk, "verify", lambda self, asked, answer: answer == asked.answer)
+    sampler = ScriptedSampler(world.chat, [call("counter"), call("counter"), "<answer>2</answer>"])
+    made = asyncio.run(Agent(sampler, world.chat, LENGTH).attempt(RolloutJob(problem=TALK, max_new_tokens=200)))
+    assert made.correct and len(made.samples()) == 3
+    specs = [tool.spec() for tool in environment("talk").tools().values()]
+    openings = ["Count for me.", "Count for me. So far: 1", "Count for me. So far: 2"]
+    for sample, turn, opening, request in zip(made.samples(), made.turns, openings, sampler.requests, strict=True):
+        prompt = tuple(world.chat.prompt(opening, specs))
+        assert made.token_ids[sample][: len(prompt)] == prompt == request.prompt_ids
+        assert sample.start + len(prompt) == turn.start and turn.stop == sample.stop
+        assert made.loss_mask[sample] == (0,) * len(prompt) + (1,) * (turn.stop - turn.start)
+    rows = _rows(made, [float(i) for i in range(len(made.token_ids))])
+    assert [row.token_ids for row in rows] == [made.token_ids[sample] for sample in made.samples()]
+    assert [row.advantages[0] for row in rows] == [float(sample.start) for sample in made.samples()]
 
 
 class Interrupting:

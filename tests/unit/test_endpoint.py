@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import httpx
@@ -143,8 +144,6 @@ def timeless(trajectory: Trajectory) -> Trajectory:
     return replace(trajectory, turns=turns, provenance={})
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("forget", [False, True])
 @pytest.mark.parametrize(
     "texts",
     [
@@ -155,13 +154,27 @@ def timeless(trajectory: Trajectory) -> Trajectory:
         [CALL, "<tool_call>nonsense"],
     ],
 )
-def test_a_programs_row_is_the_built_in_loops(world: World, texts: list[str], stream: bool, forget: bool) -> None:
-    async def program(base_url: str, asked: Problem) -> None:
-        await loop_of_a_program(base_url, asked, stream=stream, forget=forget)
+def test_a_programs_row_is_the_built_in_loops(world: World, texts: list[str]) -> None:
+    """Streamed or not, with a history that is repeated as it was or as frameworks keep it."""
 
-    (row,) = play(world, program, texts)
-    assert timeless(row) == timeless(built_in(world, texts))
-    assert row.provenance == {"agent": "outside", "thread": 0, "threads": 1}
+    async def run() -> list[Trajectory]:
+        rows = []
+        sampler = ScriptedSampler(world.chat, [])
+        agent = OutsideAgent(sampler, world.chat, LENGTH, PythonProgram(program))
+        for stream, forget in product([False, True], repeat=2):
+            way["stream"], way["forget"] = stream, forget
+            sampler._texts, sampler.requests = list(texts), []
+            rows += await agent.attempt(RolloutJob(problem=problem(), seed=5, max_new_tokens=200))
+        await agent.close()
+        return rows
+
+    async def program(base_url: str, asked: Problem) -> None:
+        await loop_of_a_program(base_url, asked, **way)
+
+    way: dict[str, bool] = {}
+    rows, expected = asyncio.run(run()), timeless(built_in(world, texts))
+    assert [timeless(row) for row in rows] == [expected] * 4
+    assert rows[0].provenance == {"agent": "outside", "thread": 0, "threads": 1}
 
 
 def test_what_the_program_answers_is_verified_and_what_it_scores_is_believed(world: World) -> None:
@@ -334,34 +347,32 @@ def test_a_program_that_wants_no_calls_gets_text(world: World) -> None:
     assert row.answer == CALL and row.calls == () and row.specs == ()
 
 
-@pytest.mark.parametrize(
-    ("fields", "complaint"),
-    [
-        ({"messages": []}, "messages"),
-        ({"messages": "hello"}, "messages"),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "last message"),
-        ({"n": 2}, "n must be 1"),
-        ({"tool_choice": "required"}, "can't be forced"),
-        ({"response_format": {"type": "json_object"}}, "only text"),
-        ({"temperature": -1}, "temperature"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]},
-            "data",
-        ),
-        ({"messages": [{"role": "user", "content": "word " * 2000}]}, "tokens"),
-    ],
-)
-def test_what_cannot_be_done_is_an_error_that_clients_understand(
-    world: World, fields: dict[str, Any], complaint: str
-) -> None:
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"messages": []}, "messages"),
+    ({"messages": "hello"}, "messages"),
+    ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "last message"),
+    ({"n": 2}, "n must be 1"),
+    ({"tool_choice": "required"}, "can't be forced"),
+    ({"response_format": {"type": "json_object"}}, "only text"),
+    ({"temperature": -1}, "temperature"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"tools": [{"type": "function"}]}, "tools"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]},
+        "data URL",
+    ),
+    ({"messages": [{"role": "user", "content": "word " * 2000}]}, "tokens"),
+]
+
+
+def test_what_cannot_be_done_is_an_error_that_clients_understand(world: World) -> None:
     async def program(base_url: str, asked: Problem) -> str:
         async with client_of(base_url) as client:
-            body = {"model": "any", "messages": [{"role": "user", "content": "q"}], **fields}
-            with pytest.raises(openai.BadRequestError, match=complaint) as caught:
-                await client.post("/chat/completions", body=body, cast_to=object)
-        assert caught.value.type == "invalid_request_error"
+            for fields, complaint in REFUSED:
+                body = {"model": "any", "messages": [{"role": "user", "content": "q"}], **fields}
+                with pytest.raises(openai.BadRequestError, match=complaint) as caught:
+                    await client.post("/chat/completions", body=body, cast_to=object)
+                assert caught.value.type == "invalid_request_error"
         return "42"
 
     (row,) = play(world, program, [])

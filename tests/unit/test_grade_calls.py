@@ -192,7 +192,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(JSON, JSON, JSON, JSON)
 def test_any_json_gets_a_verdict_or_a_typed_error(name: Any, tools: Any, predicted: Any, accepted: Any) -> None:
     for item in (
@@ -316,7 +316,7 @@ def test_every_wrong_variant_of_bfcls_ground_truth_fails(shared_data: Path) -> N
 
 def test_bfcls_multi_turn_calls_pass_and_their_wrong_variants_fail(shared_data: Path) -> None:
     turns = Counter()
-    for problem in import_path("bfcl", shared_data / "bfcl" / "BFCL_v4_multi_turn_base.json").problems:
+    for problem in import_path("bfcl", shared_data / "bfcl" / "BFCL_v4_multi_turn_base.json").problems[::4]:
         for turn in problem.data["turns"]:
             gold = [as_call(one) for one in turn["accepted"]]
             item = {"id": problem.id, "tools": problem.data["specs"], "accepted": turn["accepted"]}
@@ -326,8 +326,8 @@ def test_bfcls_multi_turn_calls_pass_and_their_wrong_variants_fail(shared_data: 
                 for kind, predicted in wrong_variants(gold, turn["accepted"]):
                     assert not grade_calls({**item, "predicted": predicted}).correct, (kind, predicted, turn)
                     turns["wrong"] += 1
-    assert turns["right"] > 700
-    assert turns["wrong"] > 5_000
+    assert turns["right"] > 170
+    assert turns["wrong"] > 1_200
 
 
 def partial(predicted: Any, accepted: Any) -> Any:

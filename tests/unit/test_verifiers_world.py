@@ -213,12 +213,15 @@ def test_the_process_keeps_its_signal_handlers_and_any_thread_may_load() -> None
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), signal.signal) == before
 
 
+def test_without_an_environment_there_are_sums() -> None:
+    world = Verifiers()
+    world.validate()
+    assert (world.problem(0).question, world.problem(0).answer) == ("What is 10 plus 3?", "13")
+    assert take(world, ParsedTurn(answer="13"))[1].correct and not take(world, ParsedTurn(answer="14"))[1].correct
+
+
 def test_what_cannot_be_loaded_is_a_users_error() -> None:
-    for env, complaint in (
-        ("", "no environment to load"),
-        ("no-such", "can't load"),
-        (f"{HERE}:nothing", "can't load"),
-    ):
+    for env, complaint in (("no-such", "can't load no-such"), (f"{HERE}:nothing", "can't load tests")):
         with pytest.raises(ConfigError, match=complaint):
             Verifiers(env=env).problem(0)
     with pytest.raises(ConfigError, match="train or eval"):

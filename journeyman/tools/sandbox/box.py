@@ -82,9 +82,9 @@ class Box:
         opened = [(readable(data), path) for path, data in contents.items()]
         filtering = seccomp.program()
         rules = None if filtering is None else readable(filtering)
-        info, told = os.pipe()
-        line = command.boxed(argv, bounds=bounds, packages=packages, files=opened, seccomp=rules, info=told)
-        passed = [fd for fd, _ in opened] + [told] + ([] if rules is None else [rules])
+        (info, told), (gate, opener) = os.pipe(), os.pipe()
+        line = command.boxed(argv, bounds=bounds, packages=packages, files=opened, seccomp=rules, info=told, gate=gate)
+        passed = [fd for fd, _ in opened] + [told, gate] + ([] if rules is None else [rules])
         try:
             process = subprocess.Popen(
                 line,
@@ -96,18 +96,23 @@ class Box:
             )
         except OSError as error:
             os.close(info)
+            os.close(opener)
             raise InfrastructureError(f"bwrap can't be started: {error}") from error
         finally:
             for descriptor in passed:
                 os.close(descriptor)
         try:
-            root = await _first_process(info)
+            if (root := await _first_process(info)) is not None:
+                await _bound(process.pid, root)
+                with suppress(BrokenPipeError):  # it has ended already
+                    os.write(opener, b"\n")
         except BaseException:  # cancelled too: nothing may stay behind
             process.kill()
             process.wait()
             raise
         finally:
             os.close(info)
+            os.close(opener)
         if root is None:
             raise InfrastructureError(f"bwrap ends with {process.wait()} before it has made a box")
         return cls(process, root, bounds, "")
@@ -260,6 +265,19 @@ async def _first_process(info: int) -> int | None:
                 return None
             told += more
     return int(match[1])
+
+
+async def _bound(outside: int, root: int) -> None:
+    """Wait until bubblewrap's two processes have bound their lives to their parents'.
+
+    Killed before that, they would leave the box behind; the program waits at its gate so long, and so long the gate's
+    other end is this process's. They have done it once both wait for their children.
+    """
+    until = time.perf_counter() + PATIENCE
+    while time.perf_counter() < until and os.path.exists(f"/proc/{root}"):
+        if census.children(root) and census.waits(root) and census.waits(outside):
+            return
+        await asyncio.sleep(0.0005)
 
 
 def _watch_end(process: subprocess.Popen[bytes], root: int) -> "tuple[asyncio.Future[None], int | None]":

@@ -52,6 +52,13 @@ def shared_memory(pids: tuple[int, ...]) -> int | None:
     return total
 
 
+def waits(pid: int) -> bool:
+    """Whether a process sleeps, or is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"R"
+    return True
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started or inherited, oldest first."""
     found: list[int] = []

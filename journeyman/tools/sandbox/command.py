@@ -64,7 +64,7 @@ def _trouble() -> str:
     """Why bubblewrap doesn't work here; empty where it does."""
     if sys.platform != "linux":
         return f"bubblewrap is for Linux, and this is {sys.platform}"
-    for needed in ("bwrap", "prlimit", "setpriv"):
+    for needed in ("bwrap", "prlimit", "setpriv", "bash"):
         if shutil.which(needed) is None:
             return f"{needed} is not installed"
     line = boxed(["true"], bounds=Bounds())
@@ -88,6 +88,7 @@ def boxed(
     files: Sequence[tuple[int, str]] = (),
     seccomp: int | None = None,
     info: int | None = None,
+    gate: int | None = None,
 ) -> list[str]:
     """The command that runs `argv` in a box.
 
@@ -98,6 +99,7 @@ def boxed(
         files: (descriptor, path in the scratch folder) of what to copy in.
         seccomp: descriptor of a filter.
         info: descriptor that gets the first process's id.
+        gate: descriptor from which a line is read before `argv` starts; where it is closed instead, nothing starts.
     """
     uid = _spare_uid()
     line = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
@@ -114,6 +116,8 @@ def boxed(
     line += [word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)]
     line += [] if seccomp is None else ["--seccomp", str(seccomp)]
     line += [] if info is None else ["--info-fd", str(info)]
+    if gate is not None:
+        argv = ["bash", "--norc", "--noprofile", "-c", f'read -r -u {gate} _ && exec "$@" {gate}<&-', "gate", *argv]
     return [*line, "--", *_as_user(uid), *limited(argv, bounds=bounds, processes=True)]
 
 
