@@ -17,7 +17,10 @@ from journeyman.credit import CREDITS
 from journeyman.curation import RULES
 from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
+from journeyman.formats import FORMATS
+from journeyman.graders import GRADERS
 from journeyman.rewards import REWARDS
+from journeyman.rollout.formats import FORMATS as CALL_FORMATS
 from journeyman.tools import TOOLS
 from journeyman.training.objective import OBJECTIVES
 
@@ -39,7 +42,7 @@ class Entry:
     """One part."""
 
     kind: str
-    """tool, environment, reward, credit, objective, curriculum, curation rule, sampler or teacher."""
+    """tool, environment, reward, credit, objective, curriculum, curation rule, grader and so on."""
     name: str
     """What pipelines.yaml calls it."""
     doc: str
@@ -73,6 +76,10 @@ class _Registry:
     """The registry's own name, such as REWARDS."""
     parts: Mapping[str, Any]
     options: Callable[[Any], tuple[str, ...]]
+    written: Callable[[Any], Any] = lambda part: part
+    """The function or class that an entry stands for."""
+    about: Callable[[Any], str] = lambda part: inspect.getdoc(part) or ""
+    """What it is."""
 
 
 def _registries() -> list[_Registry]:
@@ -89,17 +96,34 @@ def _registries() -> list[_Registry]:
         ),
         _Registry(kind="curriculum", name="CURRICULA", parts=CURRICULA, options=lambda _: _fields(CurriculumConfig)),
         _Registry(kind="curation rule", name="RULES", parts=RULES, options=_defaults),
+        _Registry(kind="grader", name="GRADERS", parts=GRADERS, options=_defaults),
+        _Registry(
+            kind="call format",
+            name="CALL_FORMATS",
+            parts=CALL_FORMATS,
+            options=lambda _: (),
+            written=type,
+            about=inspect.getdoc,
+        ),
+        _Registry(
+            kind="data format",
+            name="FORMATS",
+            parts=FORMATS,
+            options=lambda _: (),
+            written=lambda part: part.open,
+            about=lambda part: part.about,
+        ),
     ]
 
 
 def _registered(tests: Path) -> Iterator[Entry]:
     for registry in _registries():
         for name, part in registry.parts.items():
-            named = cast("_Named", part)
+            named = cast("_Named", registry.written(part))
             yield _entry(
                 registry.kind,
                 name,
-                text=inspect.getdoc(part) or "",
+                text=registry.about(part) or "",
                 options=registry.options(part),
                 tested=_tests_of(tests, named.__module__, named.__name__, key=name, registry=registry.name),
                 module=named.__module__,
@@ -131,9 +155,9 @@ def _entry(kind: str, name: str, *, text: str, options: tuple[str, ...], tested:
 
 
 def _parameters(function: Callable) -> tuple[str, ...]:
-    """`query: str`, `results: int = 1`, ... without `self`."""
+    """`query: str`, `results: int = 1`, ... without what the model is not shown."""
     parameters = inspect.signature(function).parameters.values()
-    return tuple(_without_quotes(parameter) for parameter in parameters if parameter.name != "self")
+    return tuple(_without_quotes(parameter) for parameter in parameters if parameter.name not in ("self", "context"))
 
 
 def _defaults(function: Callable) -> tuple[str, ...]:

@@ -39,8 +39,11 @@ rm -rf "$folder"
 "$python" -m venv "$folder"
 "$folder/bin/python" -m pip install --quiet --upgrade pip
 "$folder/bin/python" -m pip install "$package" --requirement infra/vllm/requirements.txt
-# Their builds do not match a CPU torch, and transformers then fails to import; text-only vLLM runs without them.
-"$folder/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+if [ "$VLLM_VARIANT" = cpu ]; then
+    # PyPI's builds do not match a CPU torch, and transformers then fails to import. Text runs without them; models that
+    # take images need the torchvision of PyTorch's own CPU index.
+    "$folder/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+fi
 "$folder/bin/python" -m pip install --quiet --no-deps --editable .
 "$folder/bin/python" -c 'import ray, torch, vllm; print("vLLM", vllm.__version__, "torch", torch.__version__)'
 echo "$wanted" >"$stamp"

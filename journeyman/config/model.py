@@ -43,6 +43,9 @@ class PretrainedModel(Config):
     type: Literal["pretrained"] = "pretrained"
     path: Annotated[str, HubOrLocal(folder=True)] = Field(description="Folder or Hub name, such as Qwen/Qwen3-0.6B")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the Hub")
+    calls: Literal["auto", "hermes", "llama", "pythonic", "toolrl", "xml"] = Field(
+        default="auto", description="How it writes tool calls; auto: as its chat template has it"
+    )
     max_length: int = Field(default=4096, ge=64, description="Longest trajectory in tokens")
 
     _home = field_validator("path")(expand_home)

@@ -16,17 +16,20 @@ from journeyman.environments.databases import Databases
 from journeyman.environments.fictional import Fictional
 from journeyman.environments.gateway import Conversions
 from journeyman.environments.gsm8k import Gsm8k
+from journeyman.environments.gymnasium import Gymnasium
 from journeyman.environments.lookup import Lookup
 from journeyman.environments.mcp import Mcp
 from journeyman.environments.multihop import MultiHop
 from journeyman.environments.noise import Noisy
 from journeyman.environments.pictures import Pictures
+from journeyman.environments.reasoning_gym import ReasoningGym
 from journeyman.environments.recommend import Recommend
 from journeyman.environments.selftext import Masking, MaskSearch, Ordering, Segments
 from journeyman.environments.skills import Skills
 from journeyman.environments.tables import Tables
 from journeyman.environments.tau2.desk import Desk
 from journeyman.environments.translation import Translation
+from journeyman.environments.verifiers import Verifiers
 from journeyman.errors import ConfigError, UserError
 from journeyman.problem import Problem
 from journeyman.tools.base import Tool
@@ -56,6 +59,9 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "recommend": Recommend,
     "skills": Skills,
     "noisy": Noisy,
+    "reasoning-gym": ReasoningGym,
+    "gymnasium": Gymnasium,
+    "verifiers": Verifiers,
 }
 
 

@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
@@ -234,7 +235,9 @@ def _config_of(dataset: str, level: int | None, options: Mapping[str, Any]) -> d
 def _make(dataset: str, seed: int, config: str) -> Any:
     """A data set of one entry. Raises `ConfigError` for options that it doesn't take."""
     try:
-        return _package().create_dataset(dataset, seed=seed, size=1, **json.loads(config))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # some leave files open that they have read
+            return _package().create_dataset(dataset, seed=seed, size=1, **json.loads(config))
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(
             f"{dataset} can't be made: {error}", place=f"problems.worlds.reasoning-gym.config.{dataset}"

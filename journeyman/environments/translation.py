@@ -38,8 +38,6 @@ class Translation(Environment):
 
     name = "translation"
     columns: Sequence[str] = ()
-    composed = True
-    """Answers are made from what the tools show, not copied from there."""
 
     def __init__(
         self,

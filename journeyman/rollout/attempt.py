@@ -193,6 +193,8 @@ class Attempt:
         try:
             async with asyncio.timeout(self._seconds_left()):
                 reaction = await self._episode.step(parsed)
+            if reaction.reply and reaction.reply.images:
+                raise TypeError("a user's words can't carry images")
         except TimeoutError:
             self.stop_reason = StopReason.MAX_SECONDS
             return self._not_run(parsed, "time is up", Fault.POLICY)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Shape = tuple[tuple[str, bool], ...]
 """(role, whether it has a name) of each message."""
 
+CALLS = "journeyman_calls"
+"""Key of a tokenizer's config that names the call format."""
 SYSTEM = Hermes.instructions
 """How calls are written in the default format."""
 
@@ -42,7 +44,7 @@ class ChatFormat:
     ) -> None:
         self.tokenizer, self._vision = tokenizer, vision
         self._template = Template(tokenizer)
-        self.calls = calls or format_of(self._template.source)
+        self.calls = calls or format_of(tokenizer.init_kwargs.get(CALLS) or self._template.source)
         self._prompt_pieces = lru_cache(maxsize=256)(self._render_prompt_pieces)
         self._observation_pieces = lru_cache(maxsize=64)(self._render_observation_pieces)
         self.end_id = self._template.end_of_turn()

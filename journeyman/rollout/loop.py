@@ -17,9 +17,7 @@ class Agent:
 
     @classmethod
     def of_folder(cls, sampler: Sampler, model: Path, max_length: int) -> "Agent":
-        from transformers import AutoTokenizer
-
-        return cls(sampler, ChatFormat(AutoTokenizer.from_pretrained(model)), max_length)
+        return cls(sampler, ChatFormat.of_folder(model), max_length)
 
     async def attempt(self, job: RolloutJob) -> Trajectory:
         """One trajectory, whatever happens in it: failures, a tool's too, are recorded as its stop reason.

@@ -113,6 +113,11 @@ class CommandProgram:
         return _printed(output)
 
 
+def program_of(text: str | Sequence[str]) -> Program:
+    """A program as a config names it: `module:function`, or a command line as a list. Raises `ConfigError`."""
+    return PythonProgram.named(text) if isinstance(text, str) else CommandProgram(text)
+
+
 async def _talk(process: asyncio.subprocess.Process, told: bytes) -> tuple[bytes, bytes]:
     """(standard output, errors) of a process, once it has ended. It is not left to wait for a full pipe."""
     assert process.stdin and process.stdout and process.stderr

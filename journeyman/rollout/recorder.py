@@ -53,6 +53,8 @@ class Slot:
     """Ids to append before the turn; none where the thread is new."""
     appended: Appended | None
     reply_id: str
+    settled: bool = False
+    """Whether it was committed or released: the thread may be another request's by now."""
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -251,12 +253,13 @@ class Recorder:
         )
         self._mark(slot, reply, closed=closed)
         self._tokens += len(ids)
-        thread.busy = False
+        self.release(slot)
         return reply
 
     def release(self, slot: Slot) -> None:
-        """Give up a request: nothing of it is recorded."""
-        slot.thread.busy = False
+        """Let go of a request: one that wasn't committed leaves no trace. Of no effect the second time."""
+        if not slot.settled:
+            slot.settled, slot.thread.busy = True, False
 
     def _hear(self, text: str, request: ChatRequest, *, closed: bool) -> Heard:
         at = min((text.find(mark) for mark in request.stop if mark in text), default=None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from journeyman.config import ModelConfig, PretrainedModel, ScratchModel
 from journeyman.errors import ConfigError
+from journeyman.rollout.chat import CALLS
 from journeyman.training.tokenizer import END, PAD, train_tokenizer
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def _copy_pretrained(config: PretrainedModel, folder: Path) -> None:
             place=f"model.path = {config.path}",
             remedy="give a folder in Hugging Face format, or a Hub name that this machine can reach",
         ) from error
+    if config.calls != "auto":
+        tokenizer.init_kwargs[CALLS] = config.calls  # goes along with the tokenizer, from policy to policy
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

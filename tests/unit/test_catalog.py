@@ -12,7 +12,10 @@ from journeyman.credit import CREDITS
 from journeyman.curation import RULES
 from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
+from journeyman.formats import FORMATS
+from journeyman.graders import GRADERS
 from journeyman.rewards import REWARDS
+from journeyman.rollout.formats import FORMATS as CALL_FORMATS
 from journeyman.tools import TOOLS
 from journeyman.training.objective import OBJECTIVES
 
@@ -24,6 +27,9 @@ NAMES = {
     "objective": list(OBJECTIVES),
     "curriculum": list(CURRICULA),
     "curation rule": list(RULES),
+    "grader": list(GRADERS),
+    "call format": list(CALL_FORMATS),
+    "data format": list(FORMATS),
     "sampler": list(arms(SamplerConfig)),
     "teacher": list(get_args(SynthesizeConfig.model_fields["teacher"].annotation)),
 }

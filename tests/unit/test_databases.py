@@ -37,6 +37,10 @@ def some(world: Databases, count: int, seed: int = 0) -> list[Problem]:
     return list(islice(world.generate(random.Random(seed)), count))
 
 
+def test_questions_on_the_shop_are_valid_whatever_the_seed() -> None:
+    validate(SHOP, some(SHOP, 100, seed=1))
+
+
 def test_questions_on_another_database_are_valid_and_follow_their_seed(chinook: Path) -> None:
     world = Databases(chinook)
     problems = some(world, 300, seed=5)

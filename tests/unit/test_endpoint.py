@@ -1,10 +1,6 @@
 """Agents from outside: what a program asks through OpenAI's client is recorded as the built-in loop would."""
 
 import asyncio
-import json
-import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -13,135 +9,29 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from journeyman.environments import tools_named
-from journeyman.errors import InfrastructureError
+from journeyman.messages import Message
 from journeyman.problem import Problem
-from journeyman.rollout.endpoint import MAX_BODY, Endpoint
+from journeyman.rollout.endpoint import MAX_BODY
 from journeyman.rollout.job import RolloutJob
-from journeyman.rollout.loop import Agent
+from journeyman.rollout.openai_wire import ChatRequest, Said
 from journeyman.rollout.outside import OutsideAgent
-from journeyman.rollout.programs import CommandProgram, Outcome, PythonProgram
-from journeyman.rollout.recorder import Budget, Recorder
-from journeyman.rollout.sampler import Completion, SampleRequest
+from journeyman.rollout.programs import PythonProgram
+from journeyman.rollout.recorder import Recorder
 from journeyman.trajectory import StopReason, Trajectory
-from tests.unit.fakes import MAX_LENGTH, ScriptedSampler, World, problem
-
-CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "6*7"}}\n</tool_call>'
-THINKING = f"<think>multiply</think>\n{CALL}"
-ANSWER = "<answer>42</answer>"
-LENGTH = 4 * MAX_LENGTH
-
-
-class Answering(ScriptedSampler):
-    """A sampler whose texts follow from the prompt, slower ones first."""
-
-    def __init__(self, chat: Any, write: Callable[[str], str]) -> None:
-        super().__init__(chat, [])
-        self._write = write
-
-    async def generate(self, request: SampleRequest) -> Completion:
-        self._texts.append(self._write(self._chat.decode(request.prompt_ids)))
-        made = await super().generate(request)
-        await asyncio.sleep(0)
-        return made
-
-
-def tools_of(asked: Problem) -> list[Any]:
-    return [tool.spec() for tool in tools_named(asked.family, asked.tools).values()]
-
-
-def client_of(base_url: str) -> AsyncOpenAI:
-    return AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0)
-
-
-async def loop_of_a_program(base_url: str, asked: Problem, *, stream: bool = False, forget: bool = False) -> str | None:
-    """The loop that anyone would write: ask, run the calls, tell what they gave, until there are none."""
-    tools = tools_named(asked.family, asked.tools)
-    messages: list[Any] = [{"role": "user", "content": asked.question}]
-    async with client_of(base_url) as client:
-        while True:
-            message = await ask(client, messages, tools_of(asked), stream=stream)
-            messages.append(as_a_framework_keeps_it(message) if forget else message)
-            if not message.get("tool_calls"):
-                return message["content"]
-            for call in message["tool_calls"]:
-                made = await tools[call["function"]["name"]].call(json.loads(call["function"]["arguments"]))
-                messages.append({"role": "tool", "tool_call_id": call["id"], "content": made.output})
-
-
-async def ask(client: AsyncOpenAI, messages: list[Any], tools: list[Any], *, stream: bool) -> dict[str, Any]:
-    if not stream:
-        made = await client.chat.completions.create(model="any", messages=messages, tools=tools)
-        return made.choices[0].message.model_dump(exclude_none=True)
-    async with client.chat.completions.stream(model="any", messages=messages, tools=tools) as events:
-        async for _ in events:
-            pass
-        made = await events.get_final_completion()
-    return {
-        "role": "assistant",
-        "content": made.choices[0].message.content,
-        "tool_calls": [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": call.function.arguments},
-            }
-            for call in made.choices[0].message.tool_calls or []
-        ],
-    }
-
-
-def as_a_framework_keeps_it(message: dict[str, Any]) -> dict[str, Any]:
-    """Without thoughts, with other spaces in the arguments, with text parts in place of text."""
-    kept = {"role": "assistant", "content": [{"type": "text", "text": f" {message.get('content') or ''}\n"}]}
-    if calls := message.get("tool_calls"):
-        kept["tool_calls"] = [
-            {
-                **call,
-                "function": {
-                    **call["function"],
-                    "arguments": json.dumps(json.loads(call["function"]["arguments"]), indent=2),
-                },
-            }
-            for call in calls
-        ]
-    return kept
-
-
-def play(
-    world: World,
-    program: Callable[[str, Problem], Any],
-    texts: list[str] | Callable[[str], str],
-    *,
-    options: dict[str, Any] | None = None,
-    **job: Any,
-) -> list[Trajectory]:
-    """The rows that a program leaves."""
-    sampler = ScriptedSampler(world.chat, texts) if isinstance(texts, list) else Answering(world.chat, texts)
-
-    async def run() -> list[Trajectory]:
-        agent = OutsideAgent(sampler, world.chat, LENGTH, PythonProgram(program), **(options or {}))
-        try:
-            return await agent.attempt(RolloutJob(**{"problem": problem(), "seed": 5, "max_new_tokens": 200, **job}))
-        finally:
-            await agent.close()
-
-    return asyncio.run(run())
-
-
-def built_in(world: World, texts: list[str], **job: Any) -> Trajectory:
-    agent = Agent(ScriptedSampler(world.chat, texts), world.chat, LENGTH)
-    fields = {"problem": problem(), "seed": 5, "max_new_tokens": 200, **job}
-    return asyncio.run(agent.attempt(RolloutJob(**fields)))
-
-
-def timeless(trajectory: Trajectory) -> Trajectory:
-    """Without what differs between two runs of the same."""
-    turns = tuple(
-        replace(turn, results=tuple(replace(result, seconds=0.0) for result in turn.results))
-        for turn in trajectory.turns
-    )
-    return replace(trajectory, turns=turns, provenance={})
+from tests.unit.fakes import ScriptedSampler, World, problem
+from tests.unit.outside_programs import (
+    ANSWER,
+    CALL,
+    LENGTH,
+    THINKING,
+    ask,
+    built_in,
+    client_of,
+    loop_of_a_program,
+    play,
+    timeless,
+    tools_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -400,187 +290,21 @@ def test_unknown_keys_paths_and_bodies_without_end_are_refused(world: World) -> 
     play(world, program, [])
 
 
-async def insistent(base_url: str, asked: Problem) -> None:
-    """Asks without end."""
-    messages: list[Any] = [{"role": "user", "content": asked.question}]
-    async with client_of(base_url) as client:
-        while True:
-            made = await client.chat.completions.create(model="any", messages=messages)
-            messages += [{"role": "assistant", "content": made.choices[0].message.content}]
-            messages += [{"role": "user", "content": "And?"}]
+def test_a_request_that_is_let_go_late_does_not_free_its_thread_for_two(world: World) -> None:
+    """A stream may end after the next request of its thread has begun."""
 
+    async def run() -> list[int]:
+        sampler = ScriptedSampler(world.chat, ["one", "two", "three"])
+        recorder = Recorder(sampler, world.chat, RolloutJob(problem=problem()), max_length=LENGTH)
+        asked = [Said(message=Message(role="user", content="q"))]
+        first = recorder.prepare(ChatRequest(said=tuple(asked)))
+        reply = recorder.commit(first, await recorder.sample(first))
+        asked += [reply.said(), Said(message=Message(role="user", content="go on"))]
+        second = recorder.prepare(ChatRequest(said=tuple(asked)))
+        recorder.release(first)
+        third = recorder.prepare(ChatRequest(said=tuple(asked)))
+        for slot in (second, third):
+            recorder.commit(slot, await recorder.sample(slot))
+        return [len(thread.turns) for thread in recorder.threads]
 
-@pytest.mark.parametrize(
-    ("budget", "job", "reason", "turns"),
-    [
-        (Budget(requests=3), {"max_turns": 9}, StopReason.MAX_TURNS, 3),
-        (Budget(), {"max_turns": 2}, StopReason.MAX_TURNS, 2),
-        (Budget(tokens=1), {}, StopReason.MAX_TOKENS, 1),
-        (Budget(seconds=0.0), {}, StopReason.MAX_SECONDS, 0),
-    ],
-)
-def test_budgets_end_a_trajectory_and_it_is_judged(
-    world: World, budget: Budget, job: dict[str, Any], reason: StopReason, turns: int
-) -> None:
-    (row,) = play(world, insistent, [ANSWER] * 9, options={"budget": budget}, **job)
-    if not turns:
-        assert (row.stop_reason, row.correct) == (StopReason.ENVIRONMENT, None)  # the policy never had a say
-        return
-    assert (row.stop_reason, len(row.turns), row.correct) == (reason, turns, False)
-    assert "budget is used up" in row.provenance["failure"]
-
-
-def test_a_program_that_breaks_is_recorded_and_not_scored(world: World) -> None:
-    async def program(base_url: str, asked: Problem) -> None:
-        await loop_of_a_program(base_url, asked)
-        raise RuntimeError("out of ideas")
-
-    (row,) = play(world, program, [ANSWER])
-    assert (row.stop_reason, row.correct, row.score) == (StopReason.ENVIRONMENT, None, None)
-    assert row.provenance["failure"] == "RuntimeError: out of ideas" and sum(row.loss_mask) > 0
-
-
-def test_a_sampler_that_fails_is_raised_whatever_the_program_makes_of_it(world: World) -> None:
-    class Broken(ScriptedSampler):
-        async def generate(self, request: SampleRequest) -> Completion:
-            raise InfrastructureError("no electricity")
-
-    async def program(base_url: str, asked: Problem) -> str:
-        with pytest.raises(openai.InternalServerError):
-            await loop_of_a_program(base_url, asked)
-        return "42"
-
-    async def run() -> None:
-        agent = OutsideAgent(Broken(world.chat, []), world.chat, LENGTH, PythonProgram(program))
-        try:
-            with pytest.raises(InfrastructureError, match="no electricity"):
-                await agent.attempt(RolloutJob(problem=problem()))
-        finally:
-            await agent.close()
-
-    asyncio.run(run())
-
-
-def test_turns_that_new_weights_interrupt_go_on_with_the_version_of_each_token(world: World) -> None:
-    class Interrupted(ScriptedSampler):
-        async def generate(self, request: SampleRequest) -> Completion:
-            made = await super().generate(request)
-            if len(self.requests) == 1:
-                half = len(made.token_ids) // 2
-                self._texts.insert(0, self._chat.decode(made.token_ids[half:]))
-                cut = made.token_ids[:half], made.logprobs[:half]
-                return replace(made, token_ids=cut[0], logprobs=cut[1], stopped=False, interrupted=True)
-            return made
-
-    async def run() -> list[Trajectory]:
-        agent = OutsideAgent(Interrupted(world.chat, [ANSWER]), world.chat, LENGTH, PythonProgram(loop_of_a_program))
-        rows = await agent.attempt(RolloutJob(problem=problem()))
-        await agent.close()
-        return rows
-
-    (row,) = asyncio.run(run())
-    assert row.turns[0].text == ANSWER and row.correct
-    assert {version for version, learned in zip(row.policy_versions, row.loss_mask, strict=True) if learned} == {9, 8}
-
-
-def test_the_jobs_temperature_holds_unless_the_program_may_choose(world: World) -> None:
-    async def program(base_url: str, asked: Problem) -> None:
-        async with client_of(base_url) as client:
-            told: list[Any] = [{"role": "user", "content": "q"}]
-            await client.chat.completions.create(model="any", messages=told, temperature=0.3, top_p=0.5)
-
-    assert play(world, program, [ANSWER], temperature=0.9)[0].temperature == 0.9
-    chosen = play(world, program, [ANSWER], temperature=0.9, options={"own_temperature": True})
-    assert chosen[0].temperature == 0.3
-
-
-PROGRAM = """
-import json, os, sys, urllib.request
-asked = json.load(sys.stdin)
-assert "answer" not in asked and "data" not in asked, asked
-body = json.dumps({"model": os.environ["MODEL"], "messages": [{"role": "user", "content": asked["question"]}]})
-address = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
-request = urllib.request.Request(address, body.encode(), {"Authorization": os.environ["OPENAI_API_KEY"]})
-said = json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
-print("thinking about it")
-print(said)
-sys.exit(int(said) - 42)
-"""
-
-
-@pytest.mark.parametrize(("text", "reason"), [(ANSWER, StopReason.ANSWER), ("43", StopReason.ENVIRONMENT)])
-def test_a_command_line_that_knows_only_a_base_url(world: World, text: str, reason: StopReason) -> None:
-    async def run() -> list[Trajectory]:
-        program = CommandProgram([sys.executable, "-c", PROGRAM])
-        agent = OutsideAgent(ScriptedSampler(world.chat, [text]), world.chat, LENGTH, program)
-        rows = await agent.attempt(RolloutJob(problem=problem()))
-        await agent.close()
-        return rows
-
-    (row,) = asyncio.run(run())
-    assert (row.stop_reason, row.correct) == (reason, True if reason is StopReason.ANSWER else None)
-    assert row.turns[0].text == text
-
-
-def test_a_command_that_takes_too_long_is_ended_with_all_it_started(world: World) -> None:
-    sleeping = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
-
-    async def run() -> list[Trajectory]:
-        agent = OutsideAgent(
-            ScriptedSampler(world.chat, []),
-            world.chat,
-            LENGTH,
-            CommandProgram([sys.executable, "-c", sleeping]),
-            budget=Budget(seconds=0.3),
-        )
-        rows = await agent.attempt(RolloutJob(problem=problem()))
-        await agent.close()
-        return rows
-
-    (row,) = asyncio.run(run())
-    assert row.stop_reason is StopReason.ENVIRONMENT and row.provenance["threads"] == 0
-
-
-@pytest.mark.parametrize(
-    ("value", "outcome"),
-    [
-        (None, Outcome()),
-        (42, Outcome(answer="42")),
-        ({"answer": 1, "score": 1}, Outcome(answer="1", score=1.0)),
-        ({"other": 1}, Outcome(answer="{'other': 1}")),
-    ],
-)
-def test_what_a_program_may_give_back(value: object, outcome: Outcome) -> None:
-    assert Outcome.of(value) == outcome
-
-
-def test_many_trajectories_at_once_stay_apart(world: World) -> None:
-    def write(prompt: str) -> str:
-        asked = prompt.rsplit("What is ", 1)[1].split(" ")[0]
-        return f"<answer>{asked}</answer>" if "6*7" in prompt else CALL
-
-    async def run() -> list[list[Trajectory]]:
-        program: Callable[[str, Problem], Awaitable[Any]] = loop_of_a_program
-        agent = OutsideAgent(Answering(world.chat, write), world.chat, LENGTH, PythonProgram(program), programs=8)
-        jobs = [RolloutJob(problem=problem(f"What is {n} times 1?", str(n)), max_new_tokens=200) for n in range(24)]
-        try:
-            return list(await asyncio.gather(*map(agent.attempt, jobs)))
-        finally:
-            await agent.close()
-
-    rows = asyncio.run(run())
-    assert [[row.answer for row in attempt] for attempt in rows] == [[str(n)] for n in range(24)]
-    assert all(row.correct for attempt in rows for row in attempt)
-
-
-def test_only_this_machine_is_listened_to(world: World) -> None:
-    async def run() -> None:
-        async with Endpoint() as endpoint:
-            recorder = Recorder(
-                ScriptedSampler(world.chat, []), world.chat, RolloutJob(problem=problem()), max_length=9
-            )
-            keys = {endpoint.open(recorder) for _ in range(50)}
-            assert len(keys) == 50 and min(map(len, keys)) >= 32
-            assert endpoint.base_url("k").startswith("http://127.0.0.1:")
-
-    asyncio.run(run())
+    assert asyncio.run(run()) == [2, 2]  # the third request has forked the thread

@@ -1,19 +1,22 @@
 """Golden layouts: what each family's template puts around a conversation with tools, and what of it is learned."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from journeyman.config import PretrainedModel
 from journeyman.errors import UserError
 from journeyman.messages import Message, ToolCall, ToolResult
 from journeyman.rollout.chat import ChatFormat
 from journeyman.rollout.formats import FORMATS
+from journeyman.training.model import load_tokenizer, make_base
 from journeyman.trajectory import Trajectory, Turn
 from tests.unit import chat_templates as families
-from tests.unit.fakes import trajectory
+from tests.unit.fakes import World, trajectory
 
 SPEC: dict[str, Any] = {
     "type": "function",
@@ -298,6 +301,15 @@ def test_the_format_can_be_chosen() -> None:
     learned = [text for text, mask in layout(chat, *chat.encode(one, [SPEC])) if mask]
     expected = '<tool_call>\n{"name": "calculator", "parameters": {"expression": "6*7"}}\n</tool_call>'
     assert learned == [f"<think>a</think>\n{expected}<|im_end|>"]
+
+
+def test_the_chosen_format_goes_along_with_the_model(world: World, tmp_path: Path) -> None:
+    chosen, again = tmp_path / "chosen", tmp_path / "again"
+    config = PretrainedModel(path=str(world.model), calls="pythonic")
+    make_base(config, chosen, texts=[], specs=[], phrases=[], seed=0)
+    load_tokenizer(chosen).save_pretrained(again)  # as the learner does with every policy
+    assert ChatFormat.of_folder(world.model).calls is FORMATS["hermes"]
+    assert ChatFormat.of_folder(chosen).calls is ChatFormat.of_folder(again).calls is FORMATS["pythonic"]
 
 
 def test_of_several_templates_the_one_for_tools_counts() -> None:
