@@ -78,7 +78,7 @@ class _Registry:
     options: Callable[[Any], tuple[str, ...]]
     written: Callable[[Any], Any] = lambda part: part
     """The function or class that an entry stands for."""
-    about: Callable[[Any], str] = lambda part: inspect.getdoc(part) or ""
+    about: Callable[[Any], str | None] = inspect.getdoc
     """What it is."""
 
 

@@ -85,7 +85,7 @@ class SlotCache:
     def reserve(self, length: int) -> None:
         """Make room for rows of `length` tokens."""
         if length > self.capacity:
-            self.capacity = min(self.max_length, max(length, 2 * self.capacity, 128))
+            self.capacity = min(self.max_length, max(length, self.capacity * 3 // 2, 128))
             self._allocate()
 
     def _allocate(self) -> None:
@@ -93,9 +93,12 @@ class SlotCache:
             return
         old = self._data
         size = (self.layers, 2, self.rows, self.capacity, *self._shape)
-        self._data = torch.zeros(size, dtype=self.dtype, device=self.device)
+        self._data = torch.empty(size, dtype=self.dtype, device=self.device)
+        held = 0 if old is None else old.shape[3]
         if old is not None:
-            self._data[:, :, :, : old.shape[3]] = old
+            self._data[:, :, :, :held] = old
+        # What is masked is multiplied by 0, so it must be finite.
+        self._data[:, :, :, held:] = 0
         self._flat = list(self._data.flatten(2, 3).unbind())
 
     @property

@@ -20,6 +20,9 @@ _STOP_COLUMNS = 4
 _SPARE = 2
 """Slots for each spare row."""
 
+_PATIENCE = 8
+"""Steps in a row with many holes before rows are moved: rows that continue after a tool's answer fill most."""
+
 _PREFILL_TOKENS = 8192
 """Most prompt tokens of a step, padding included; a longer prompt comes alone."""
 
@@ -60,6 +63,8 @@ class SlotDecoder:
         self.prompt_tokens = 0
         """Prompt tokens computed so far: those that the cache did not hold."""
         self._time = 0
+        self._holey = 0
+        """Steps in a row with many holes between the rows."""
         self._batch: Batch | None = None
         self._device = model.device
         self._state = torch.zeros(slots, _STOPS + _STOP_COLUMNS, dtype=torch.long, device=self._device)
@@ -200,8 +205,10 @@ class SlotDecoder:
     def _compact(self) -> None:
         """Move rows together when there are many slots without one between them."""
         pairs = moves(self._rows, [row.slot for row in self._new])
-        if not pairs:
+        self._holey = self._holey + 1 if pairs else 0
+        if self._holey <= _PATIENCE:
             return
+        self._holey = 0
         slots, others = self._tensor([pair[0] for pair in pairs]), self._tensor([pair[1] for pair in pairs])
         lengths = [max(self._rows[slot].base + self._time, self._index.length(other)) for slot, other in pairs]
         self._cache.swap(slots, others, min(max(lengths), self._cache.capacity))

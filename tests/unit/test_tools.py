@@ -140,8 +140,14 @@ def test_right_arguments_arrive_and_a_whole_number_is_a_number() -> None:
 
 
 def test_the_registered_tools_have_the_names_that_they_are_registered_under() -> None:
-    needs = {"search": {"documents": ["a"]}, "sql": {"tables": STOCK}, "dictionary": {"entries": {"a": ["b"]}}}
-    made: dict[str, Tool] = {name: kind(**needs.get(name, {})) for name, kind in TOOLS.items() if name != "mcp"}
+    needs: dict[str, dict[str, Any]] = {
+        "search": {"documents": ["a"]},
+        "sql": {"tables": STOCK},
+        "schema": {"sql": Sql(STOCK)},
+        "dictionary": {"entries": {"a": ["b"]}},
+        "mcp": {"command": ["never-started"]},
+    }
+    made: dict[str, Tool] = {name: kind(**needs.get(name, {})) for name, kind in TOOLS.items()}
     for name, tool in made.items():
         function = tool.spec()["function"]
         assert function["name"] == name and function["description"] and function["parameters"]["type"] == "object"
