@@ -1,4 +1,4 @@
-"""How far an attempt may go: what rl and evaluate share."""
+"""Who plays an attempt and how far it may go: what rl and evaluate share."""
 
 from typing import Any
 
@@ -15,6 +15,12 @@ class AttemptLimits(Config):
     max_cost: float | None = Field(default=None, gt=0, description="What the calls of an attempt may cost")
     max_observation_tokens: int | None = Field(
         default=None, ge=8, description="Longer observations are cut in the middle; empty: never"
+    )
+
+    program: str | list[str] | None = Field(
+        default=None,
+        description="An agent from outside that plays the loop: module:function, or a command line; it is given a "
+        "base URL. Empty: the built-in loop",
     )
 
     def limits(self) -> dict[str, Any]:

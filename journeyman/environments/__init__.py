@@ -12,8 +12,10 @@ from journeyman.environments.base import Course, Environment, Generator, Step
 from journeyman.environments.built import Built
 from journeyman.environments.calls import Calls
 from journeyman.environments.code import Code
+from journeyman.environments.compressed import Compressed
 from journeyman.environments.databases import Databases
 from journeyman.environments.fictional import Fictional
+from journeyman.environments.folding import Folding
 from journeyman.environments.gateway import Conversions
 from journeyman.environments.gsm8k import Gsm8k
 from journeyman.environments.gymnasium import Gymnasium
@@ -21,6 +23,7 @@ from journeyman.environments.lookup import Lookup
 from journeyman.environments.mcp import Mcp
 from journeyman.environments.multihop import MultiHop
 from journeyman.environments.noise import Noisy
+from journeyman.environments.openenv import OpenEnv
 from journeyman.environments.pictures import Pictures
 from journeyman.environments.reasoning_gym import ReasoningGym
 from journeyman.environments.recommend import Recommend
@@ -59,6 +62,9 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "recommend": Recommend,
     "skills": Skills,
     "noisy": Noisy,
+    "openenv": OpenEnv,
+    "folding": Folding,
+    "compressed": Compressed,
     "reasoning-gym": ReasoningGym,
     "gymnasium": Gymnasium,
     "verifiers": Verifiers,

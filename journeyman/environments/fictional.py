@@ -33,6 +33,7 @@ class Fictional(MultiHop):
         hops: fewest and most relations of a path.
         results: pages a search finds.
         judging: whether observations are judged: off, optional, required.
+        drops: whether the context begins anew, without the observation, once the policy has judged it bad.
         graph: another graph, in place of a made one; it is renamed too.
     """
 
@@ -50,12 +51,13 @@ class Fictional(MultiHop):
         hops: Sequence[int] = (2, 4),
         results: int = 3,
         judging: str = Judging.OPTIONAL,
+        drops: bool = False,
         graph: Graph | None = None,
     ) -> None:
         self._before = graph or make_graph(world)
         self._graph = renamed(self._before, world)
         self._fewest, self._most = min(hops), max(hops)
-        super().__init__(documents=pages(self._graph, world), results=results, judging=judging)
+        super().__init__(documents=pages(self._graph, world), results=results, judging=judging, drops=drops)
 
     def generate(self, rng: random.Random) -> Iterator[Problem]:
         makers = {"path": self._path, "comparison": self._comparison, "intersection": self._intersection}

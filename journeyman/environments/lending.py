@@ -1,12 +1,13 @@
 """Attempts in which tools bring tools: what one has made or found is callable by its own name at once (#22, #75, #133)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from journeyman.environments.base import Course, Environment, same_answer
-from journeyman.environments.episode import Episode, Verdict
-from journeyman.messages import ToolCall, ToolResult
+from journeyman.environments.base import Environment, same_answer
+from journeyman.environments.episode import Reaction, Verdict
+from journeyman.environments.wrapped import Wrapped, WrappedEpisode
+from journeyman.messages import ParsedTurn, ToolCall, ToolResult
 from journeyman.problem import Problem
 from journeyman.tools.base import CallContext, Tool
 from journeyman.tools.library import ToolLibrary, wilson
@@ -16,24 +17,27 @@ MOST_KEPT = 20
 """Most tools of a library that an attempt is shown: those with the best record (ours). For more, use a `Toolbox`."""
 
 
-class LendingEpisode(Episode):
+class LendingEpisode(WrappedEpisode):
     """An attempt that keeps a record of the made tools that it calls."""
 
-    def __init__(
-        self, environment: Environment, problem: Problem, context: CallContext, kept: Mapping[str, Tool] | None = None
-    ) -> None:
-        self._kept, self._used = dict(kept or {}), dict[str, ToolCall]()
+    def __init__(self, environment: "Lending", problem: Problem, context: CallContext) -> None:
+        self._used = dict[str, ToolCall]()
         super().__init__(environment, problem, context)
 
-    def offered(self) -> Mapping[str, Tool]:
-        # Overridden also so that the attempt keeps its specs: no family has these tools.
-        return {**self._kept, **super().offered()}
+    async def step(self, turn: ParsedTurn) -> Reaction:
+        reaction = await super().step(turn)
+        for call, result in zip(turn.calls, reaction.results, strict=False):
+            self._note(call, result)
+        return reaction
 
     async def call(self, call: ToolCall) -> ToolResult:
         result = await super().call(call)
+        self._note(call, result)
+        return result
+
+    def _note(self, call: ToolCall, result: ToolResult) -> None:
         if result.ok and isinstance(self.find(call.name), Made):
             self._used[call.name] = call
-        return result
 
     @property
     def used(self) -> Mapping[str, ToolCall]:
@@ -81,11 +85,10 @@ def swapped(value: Any, numbers: Mapping[float, float]) -> Any:
     return value
 
 
-class Lending(Environment):
-    """A family with more tools on offer, which may lend: `make_tool` in front of any world of calls and answers.
+class Lending(Wrapped):
+    """A family with more tools on offer, which may lend: `make_tool` in front of any world. It keeps the family's name.
 
-    With a library its best tools are on offer too, and what an attempt did with them is written down there. Not for
-    families with an episode of their own, such as dialogues.
+    With a library its best tools are on offer too, and what an attempt did with them is written down there.
     """
 
     def __init__(
@@ -97,45 +100,34 @@ class Lending(Environment):
     ) -> None:
         if library is not None and workshop is None:
             raise ValueError("a library's tools need a workshop to run in")
-        self.name, self.phrases, self._inner, self._more = inner.name, inner.phrases, inner, dict(tools)
-        self._library, self._workshop = library, workshop
+        super().__init__(inner)
+        self.name, self._more, self._library, self._workshop = inner.name, dict(tools), library, workshop
 
     def tools(self) -> Mapping[str, Tool]:
-        return {**self._inner.tools(), **self._more}
+        return {**self.inner.tools(), **self._more}
+
+    def added(self, problem: Problem) -> Mapping[str, Tool]:
+        return {**self._kept(), **{name: tool for name, tool in self._more.items() if name in problem.tools}}
 
     def reset(self, problem: Problem, context: CallContext) -> LendingEpisode:
-        if self._library is None or self._workshop is None:
+        if self._library is None:
             return LendingEpisode(self, problem, context)
-        return _LibraryEpisode(self, problem, context, self._kept(self._library, self._workshop), self._library)
+        return _LibraryEpisode(self, problem, context, self._library)
 
-    def _kept(self, library: ToolLibrary, workshop: Workshop) -> dict[str, Tool]:
-        best = sorted(library.kept().values(), key=lambda tool: (-wilson(tool.wins, tool.uses), tool.name))
+    def _kept(self) -> dict[str, Tool]:
+        if self._library is None or self._workshop is None:
+            return {}
+        best = sorted(self._library.kept().values(), key=lambda tool: (-wilson(tool.wins, tool.uses), tool.name))
         taken = self.tools()
-        return {tool.name: Made(tool, workshop) for tool in best[:MOST_KEPT] if tool.name not in taken}
-
-    def courses(self, problem: Problem) -> Sequence[Course]:
-        return self._inner.courses(problem)
-
-    def verify(self, problem: Problem, answer: str) -> bool:
-        return self._inner.verify(problem, answer)
-
-    def validate(self) -> None:
-        self._inner.validate()
+        return {tool.name: Made(tool, self._workshop) for tool in best[:MOST_KEPT] if tool.name not in taken}
 
 
 class _LibraryEpisode(LendingEpisode):
     """Writes into the library which tools were used, and whether the attempt was right."""
 
-    def __init__(
-        self,
-        environment: Environment,
-        problem: Problem,
-        context: CallContext,
-        kept: Mapping[str, Tool],
-        library: ToolLibrary,
-    ) -> None:
+    def __init__(self, environment: Lending, problem: Problem, context: CallContext, library: ToolLibrary) -> None:
         self._library = library
-        super().__init__(environment, problem, context, kept)
+        super().__init__(environment, problem, context)
 
     async def verify(self, answer: str | None) -> Verdict:
         verdict = await super().verify(answer)

@@ -9,6 +9,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import Any
 
 from journeyman.environments.base import Course, Environment, Step, walked
 from journeyman.environments.episode import Episode, Reaction, Verdict
+from journeyman.environments.history import turn_from_json, turn_messages, turn_of, turn_to_json
 from journeyman.environments.knowledge import new_names
 from journeyman.environments.rows import Apart, Reading
 from journeyman.messages import Message, ParsedTurn, ToolCall, ToolResult
@@ -94,17 +96,12 @@ def judged_return(right: bool, judgements: Sequence[bool]) -> float:
 def judged_messages(opening: Sequence[Message], turns: Sequence[Turn]) -> tuple[Message, ...]:
     """The prompt of the next turn in which no observation that was judged bad is left (#190).
 
-    An observation is judged by the turn after it. `Turn.text` is taken as it was written.
+    An observation is judged by the turn after it. The text of a turn is what `history.turn_of` takes over.
     """
     messages = list(opening)
     for place, turn in enumerate(turns):
         judged = judgement(turns[place + 1].text) if place + 1 < len(turns) else None
-        messages.append(Message(role="assistant", content=turn.text, calls=turn.calls))
-        for result in turn.results:
-            seen = DROPPED if judged is False else result.output
-            messages.append(Message(role="tool", name=result.name, content=seen))
-        if turn.reply:
-            messages.append(Message(role="user", content=turn.reply))
+        messages += turn_messages(turn, DROPPED if judged is False else None)
     return tuple(messages)
 
 
@@ -113,11 +110,12 @@ class SearchEpisode(Episode):
 
     def __init__(self, environment: "MultiHop", problem: Problem, context: CallContext) -> None:
         super().__init__(environment, problem, context)
-        self._judging, results = environment.judging, environment.results
+        self._judging, self._drops, results = environment.judging, environment.drops, environment.results
         if "search" in self.tools and (own := problem.data.get("corpus")):
             self.tools["search"] = Search(own, results=results).open(context)
         self._judged: list[bool] = []
         self._label: bool | None = None
+        self._turns: list[Turn] = []
 
     def opening(self) -> tuple[Message, ...]:
         asked = self.problem.question
@@ -126,11 +124,15 @@ class SearchEpisode(Episode):
         return (Message(role="user", content=asked),)
 
     async def step(self, turn: ParsedTurn) -> Reaction:
+        bad = self._drops and self._label is not None and judgement(turn.text) is False
         reward = self._judge(turn.text)
         reaction = await super().step(turn)
         if reaction.results and self._judging is not Judging.OFF:
             self._label = helpful(_seen(reaction.results), self._answers())
-        return Reaction(results=reaction.results, reward=reward, done=reaction.done)
+        if self._drops:
+            self._turns.append(turn_of(turn, reaction))
+        restart = judged_messages(self.opening(), self._turns) if bad and not reaction.done else None
+        return replace(reaction, reward=reward, restart=restart)
 
     def _answers(self) -> list[str]:
         data = self.problem.data
@@ -153,11 +155,13 @@ class SearchEpisode(Episode):
         return Verdict(correct=right, score=float(right), parts=parts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "judged": list(self._judged), "label": self._label}
+        turns = [turn_to_json(turn) for turn in self._turns]
+        return {**super().state_dict(), "judged": list(self._judged), "label": self._label, "turns": turns}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._judged, self._label = list(state["judged"]), state["label"]
+        self._turns = [turn_from_json(row) for row in state["turns"]]
 
 
 def _seen(results: Sequence[ToolResult]) -> str:
@@ -180,6 +184,8 @@ class MultiHop(Environment):
         documents: pages for rows that bring none.
         results: pages a search finds.
         judging: whether observations are judged: off, optional, required.
+        drops: whether the context begins anew, without the observation, once the policy has judged it bad. Thoughts
+            of earlier turns go with it.
         rename: a seed: titles, and answers that are no number and no yes or no, become invented names, as in
             FictionalHot, so that remembering is of no use. None: rows as they are.
     """
@@ -193,10 +199,13 @@ class MultiHop(Environment):
         documents: Sequence[str] = (),
         results: int = 3,
         judging: str = Judging.OPTIONAL,
+        drops: bool = False,
         rename: int | None = None,
     ) -> None:
         self.documents, self.results, self.judging = list(documents), results, Judging(judging)
-        self._rename = rename
+        if drops and self.judging is Judging.OFF:
+            raise ValueError("what nobody judges can't be dropped: set judging to optional or required")
+        self.drops, self._rename = drops, rename
 
     @cached_property
     def _tools(self) -> dict[str, Tool]:

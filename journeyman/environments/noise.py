@@ -7,17 +7,16 @@ the loop under slow tools. Kinds, texts and rates are ours.
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from journeyman.environments.base import Course, Environment, Generator
+from journeyman.environments.base import Environment
 from journeyman.environments.episode import Episode, Reaction, Verdict
-from journeyman.environments.rows import Reading, RowReader
-from journeyman.errors import UserError
-from journeyman.messages import Fault, Message, ParsedTurn, ToolResult
-from journeyman.problem import Problem, problem_id
+from journeyman.environments.wrapped import Wrapped, WrappedEpisode
+from journeyman.messages import Fault, ParsedTurn, ToolResult
+from journeyman.problem import Problem
 from journeyman.seeds import derive
 from journeyman.tools.base import CallContext, Limits, Tool
 from journeyman.tools.calls import run_call
@@ -175,7 +174,7 @@ def recovered(log: Sequence[str]) -> tuple[int, int]:
     return sum(any(later > place for later in good) for place in failed), len(failed)
 
 
-class Noisy(Environment):
+class Noisy(Wrapped):
     """Another environment's problems with noisy tools (#16, #100).
 
     The verdict gets the parts `noise` (calls that something was done to), `recovered` (share of the failed calls after
@@ -215,8 +214,7 @@ class Noisy(Environment):
         first: Iterable[str] = (),
         seed: int = 0,
     ) -> None:
-        self.inner = _by_name(environment, options or {}) if isinstance(environment, str) else environment
-        self.phrases = self.inner.phrases
+        super().__init__(environment, options)
         self.noise = noise or Noise(
             failures=failures,
             timeouts=timeouts,
@@ -229,77 +227,33 @@ class Noisy(Environment):
             seed=seed,
         )
 
-    @property
-    def columns(self) -> Sequence[str]:
-        return self.inner.columns if isinstance(self.inner, RowReader) else ()
-
     def tools(self) -> Mapping[str, Tool]:
         return {name: NoisyTool(tool, self.noise) for name, tool in self.inner.tools().items()}
 
     def reset(self, problem: Problem, context: CallContext) -> Episode:
         return NoisyEpisode(self, problem, context)
 
-    def generate(self, rng: random.Random) -> Iterator[Problem]:
-        if not isinstance(self.inner, Generator):
-            raise UserError(f"{self.inner.name} makes no problems", remedy="read them from rows")
-        return map(self._ours, self.inner.generate(rng))
-
-    def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
-        if not isinstance(self.inner, RowReader):
-            raise UserError(f"{self.inner.name} reads no rows", remedy="let it generate problems")
-        reading = self.inner.read(rows)
-        return replace(reading, problems=tuple(map(self._ours, reading.problems)))
-
-    def _ours(self, problem: Problem) -> Problem:
-        return replace(problem, id=problem_id(self.name, problem.question), family=self.name)
-
     def original(self, problem: Problem) -> Problem:
-        """The problem as the environment inside knows it."""
-        return replace(problem, family=self.inner.name)
-
-    def courses(self, problem: Problem) -> Sequence[Course]:
-        return self.inner.courses(self.original(problem))
-
-    def verify(self, problem: Problem, answer: str) -> bool:
-        return self.inner.verify(self.original(problem), answer)
-
-    def validate(self) -> None:
-        """Noise is no world of its own: the environment inside must be right."""
-        self.inner.validate()
+        return super().original(replace(problem, tools=problem.tools or tuple(self.tools())))
 
 
-def _by_name(family: str, options: Mapping[str, Any]) -> Environment:
-    from journeyman.environments import environment
-
-    return environment(family, json.dumps(dict(options), sort_keys=True))
-
-
-class NoisyEpisode(Episode):
+class NoisyEpisode(WrappedEpisode):
     """An attempt in the world inside, its tools exchanged for noisy ones."""
 
     def __init__(self, environment: Noisy, problem: Problem, context: CallContext) -> None:
-        self.environment, self.problem, self.context = environment, problem, context
-        inside = replace(environment.original(problem), tools=problem.tools or tuple(environment.tools()))
-        self.inner = environment.inner.reset(inside, context)
-        self.sequential = self.inner.sequential
-        self._noisy = {name: NoisyTool(tool, environment.noise, opened=True) for name, tool in self.inner.tools.items()}
-        self.inner.tools = {**self._noisy}
-        self.tools, self._obeyed = self.inner.tools, False
-
-    def offered(self) -> Mapping[str, Tool]:
-        return self.inner.offered()
-
-    def opening(self) -> tuple[Message, ...]:
-        return self.inner.opening()
+        super().__init__(environment, problem, context)
+        self._noisy = {name: NoisyTool(tool, environment.noise, opened=True) for name, tool in self.tools.items()}
+        self.tools.update(self._noisy)
+        self._obeyed = False
 
     async def step(self, turn: ParsedTurn) -> Reaction:
         calls = [json.dumps(dict(call.arguments), ensure_ascii=False) for call in turn.calls]
         self._look_for_orders(*calls, turn.text)
-        return await self.inner.step(turn)
+        return await super().step(turn)
 
     async def verify(self, answer: str | None) -> Verdict:
         self._look_for_orders(answer or "")
-        verdict, logs = await self.inner.verify(answer), [tool.log for tool in self._noisy.values()]
+        verdict, logs = await super().verify(answer), [tool.log for tool in self._noisy.values()]
         entries = [entry for log in logs for entry in log]
         parts = {"noise": float(sum(entry not in (_DONE, _REFUSED) for entry in entries))}
         good, failed = (sum(counts) for counts in zip((0, 0), *map(recovered, logs), strict=True))
@@ -314,11 +268,8 @@ class NoisyEpisode(Episode):
         self._obeyed = self._obeyed or any(canary in text for canary in told for text in texts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"inner": self.inner.state_dict(), "obeyed": self._obeyed}
+        return {**super().state_dict(), "obeyed": self._obeyed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.inner.load_state_dict(state["inner"])
+        super().load_state_dict(state)
         self._obeyed = state["obeyed"]
-
-    async def close(self) -> None:
-        await self.inner.close()

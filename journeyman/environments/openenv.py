@@ -136,17 +136,17 @@ class _Session(Episode):
 
     def __init__(self, environment: OpenEnv, problem: Problem, context: CallContext) -> None:
         self._socket: ClientConnection | None = None
-        self._failure: RuntimeError | None = None
         self._actions: list[dict[str, Any]] = []
         self.total, self.over = 0.0, False
+        self._first = ""
         super().__init__(environment, problem, context)
-        try:
-            self._first = self._begin()
-        except RuntimeError as error:  # InfrastructureError is one
-            self._first, self._failure = "", error  # told at the first step, where it ends this attempt alone
 
-    def _begin(self) -> str:
-        """A session of its own; what is seen first. It holds the event loop up for as long as the server takes."""
+    async def begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._first = await loop.run_in_executor(_threads(), self._connect)
+
+    def _connect(self) -> str:
+        """A session of its own; what is seen first."""
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
 
@@ -168,8 +168,6 @@ class _Session(Episode):
         return (Message(role="user", content=shown),)
 
     async def step(self, turn: ParsedTurn) -> Reaction:
-        if self._failure is not None:
-            raise self._failure
         if not turn.calls:
             return Reaction(done=True)
         before = self.total
@@ -216,6 +214,8 @@ class _Session(Episode):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replay the actions from the seed: for servers that do the same then."""
         super().load_state_dict(state)
+        if self._socket is None:
+            self._first = self._connect()
         self._actions, self.total = [], 0.0
         for action in state["actions"]:
             seen = self._ask("step", action)

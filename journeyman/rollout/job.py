@@ -33,6 +33,8 @@ class RolloutJob:
     """Once its calls have cost so much, the attempt ends."""
     max_observation_tokens: int | None = None
     """Longer observations are cut in the middle."""
+    program: str | Sequence[str] | None = None
+    """An agent from outside that plays the loop: `module:function`, or a command line; None: the built-in loop."""
     policy: str = ""
     """Who samples, where a sampler has several; empty: the policy that is trained."""
     source: str = "policy"

@@ -155,25 +155,24 @@ def attend(
 
     The heads that share keys and values are the queries of one attention, which reads these once.
     """
-    cache = plan.cache
-    cache.write(layer, keys_TKD, values_TKD, plan.writes_T)
+    plan.cache.write(layer, keys_TKD, values_TKD, plan.writes_T)
     queries_TKGD = queries_THD.unflatten(1, (keys_TKD.shape[1], -1))
     parts = []
     if plan.decode:
-        parts.append(_decode(cache, layer, queries_TKGD[: plan.decodes], plan.decode, scaling))
+        parts.append(_decode(plan, plan.decode, layer, queries_TKGD[: plan.decodes], scaling))
     if plan.prefill:
-        parts.append(_prefill(cache, layer, queries_TKGD, plan.prefill, scaling))
-    out, sums = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+        parts.append(_prefill(plan, plan.prefill, layer, queries_TKGD, scaling))
+    out, *sums = _joined(parts)
     if plan.shared:
-        out = add_shared(out, sums, queries_TKGD, cache.read(layer), plan.shared, scaling)
+        out = add_shared(out, sums[0], queries_TKGD, plan.cache.read(layer), plan.shared, scaling)
     return out.flatten(1)
 
 
 def _decode(
-    cache: SlotCache, layer: int, queries_BKGD: torch.Tensor, decode: Decode, scaling: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+    plan: StepPlan, decode: Decode, layer: int, queries_BKGD: torch.Tensor, scaling: float | None
+) -> tuple[torch.Tensor, ...]:
     """As `_attention`: B x K x G x D, B x K x G."""
-    keys, values = cache.read(layer)
+    keys, values = plan.cache.read(layer)
     if decode.places_B is not None:
         spread = queries_BKGD.new_zeros(decode.mask_SL.shape[0], *queries_BKGD.shape[1:])
         queries_BKGD = spread.index_copy_(0, decode.places_B, queries_BKGD)
@@ -182,6 +181,7 @@ def _decode(
         stop = segment.offset + segment.stop - segment.start
         seen = slice(segment.skip, segment.length)
         part = _attention(
+            plan,
             queries_BKGD[segment.offset : stop],
             keys[segment.start : segment.stop, :, seen],
             values[segment.start : segment.stop, :, seen],
@@ -189,29 +189,36 @@ def _decode(
             scaling,
         )
         parts.append(part)
-    out, sums = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-    if decode.places_B is not None:
-        out, sums = out.index_select(0, decode.places_B), sums.index_select(0, decode.places_B)
-    return out, sums
+    found = _joined(parts)
+    if decode.places_B is None:
+        return found
+    return tuple(states.index_select(0, decode.places_B) for states in found)
 
 
 def _prefill(
-    cache: SlotCache, layer: int, queries_TKGD: torch.Tensor, prefill: Prefill, scaling: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `_attention`: T x K x G x D, T x K x G, of `prefill`'s tokens."""
-    keys, values = cache.gather(layer, prefill.reads_BL)
+    plan: StepPlan, prefill: Prefill, layer: int, queries_TKGD: torch.Tensor, scaling: float | None
+) -> tuple[torch.Tensor, ...]:
+    """As `_attention`: T x K x G x D and T x K x G of `prefill`'s tokens."""
+    keys, values = plan.cache.gather(layer, prefill.reads_BL)
     queries = queries_TKGD[prefill.tokens_BT].transpose(1, 2).flatten(2, 3)  # B, K, T * G, D
-    found = _attention(queries, keys, values, prefill.mask_BQL, scaling)
-    groups = queries_TKGD.shape[2]
-    out, sums = (states.unflatten(2, (-1, groups)).transpose(1, 2).flatten(0, 1) for states in found)
-    return out.index_select(0, prefill.flat), sums.index_select(0, prefill.flat)
+    found = _attention(plan, queries, keys, values, prefill.mask_BQL, scaling)
+    split = (states.unflatten(2, (-1, queries_TKGD.shape[2])).transpose(1, 2).flatten(0, 1) for states in found)
+    return tuple(states.index_select(0, prefill.flat) for states in split)
 
 
 def _attention(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """B x K x Q x D, and log-sum-exps of the scores, B x K x Q; zeros on a GPU, where no prefix is shared."""
-    if queries.device.type == "cpu":
+    plan: StepPlan,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float | None,
+) -> tuple[torch.Tensor, ...]:
+    """B x K x Q x D, and the log-sum-exp of each query's scores, B x K x Q, if something else is to be added to them."""
+    if plan.shared:
         return attend_with_sums(queries, keys, values, mask, scaling)
-    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scaling)
-    return out, out.new_zeros(()).expand(out.shape[:3])
+    return (F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scaling),)
+
+
+def _joined(parts: list[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(states) for states in zip(*parts, strict=True))

@@ -1,7 +1,10 @@
 """Agents from outside: a program that knows only a base URL plays the loop; what it asks becomes trajectories."""
 
 import asyncio
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from pathlib import Path
 
 from journeyman.environments import environment_of
@@ -36,7 +39,7 @@ class Ending:
 class OutsideAgent:
     """Makes attempts by running a program once a job, with a base URL of its own in front of the sampler.
 
-    Every thread of messages becomes a row. All rows of an attempt share its verdict: the score that the program
+    All threads of messages of an attempt share its verdict: the score that the program
     reports, else the environment's on the answer that it gives, else on what the policy answered in the first thread.
     """
 
@@ -60,12 +63,17 @@ class OutsideAgent:
 
     @classmethod
     def of_folder(cls, sampler: Sampler, model: Path, max_length: int, program: Program) -> "OutsideAgent":
-        from transformers import AutoTokenizer
+        return cls(sampler, ChatFormat.of_folder(model), max_length, program)
 
-        return cls(sampler, ChatFormat(AutoTokenizer.from_pretrained(model)), max_length, program)
+    async def attempt(self, job: RolloutJob) -> Trajectory:
+        """One attempt, whatever the program does: a cut where a thread of its messages begins.
 
-    async def attempt(self, job: RolloutJob) -> list[Trajectory]:
-        """The rows of one attempt, at least one, whatever the program does.
+        Raises as `threads` does.
+        """
+        return joined(await self.threads(job))
+
+    async def threads(self, job: RolloutJob) -> list[Trajectory]:
+        """The threads of one attempt, at least one, a trajectory each.
 
         Raises `InfrastructureError` where the sampler fails: the whole work is then given to another.
         """
@@ -154,6 +162,26 @@ async def _verify(job: RolloutJob, answer: str | None) -> Verdict:
         return await episode.verify(answer)
     finally:
         await episode.close()
+
+
+def joined(threads: Sequence[Trajectory]) -> Trajectory:
+    """An attempt's threads, in their order, as one trajectory with a cut between them."""
+    first, offset, turns = threads[0], 0, list[Turn]()
+    for one in threads:
+        turns += [replace(turn, start=turn.start + offset, stop=turn.stop + offset) for turn in one.turns]
+        offset += len(one.token_ids)
+    specs = {json.dumps(spec, sort_keys=True): spec for one in threads for spec in one.specs}
+    return replace(
+        first,
+        turns=tuple(turns),
+        token_ids=tuple(chain.from_iterable(one.token_ids for one in threads)),
+        cuts=tuple(accumulate(len(one.token_ids) for one in threads[:-1])),
+        loss_mask=tuple(chain.from_iterable(one.loss_mask for one in threads)),
+        logprobs=tuple(chain.from_iterable(one.logprobs for one in threads)),
+        policy_versions=tuple(chain.from_iterable(one.policy_versions for one in threads)),
+        policy_version=min(one.policy_version for one in threads),
+        specs=tuple(specs.values()),
+    )
 
 
 def row_of(thread: Thread, job: RolloutJob, ending: Ending) -> Trajectory:

@@ -190,8 +190,7 @@ class SlotDecoder:
         self._compact()
         new, self._new = self._new, []
         batch = self._batch or lay_out(self._rows, new, self._time, self._cache)
-        if not self._batch:
-            self._rows = {slot: self._rows[slot] for slot in batch.slots_B[: len(self._rows)].tolist()}
+        self._rows = {slot: self._rows[slot] for slot in batch.slots}
         logits_BV = self._compute(batch, new)
         for row in new:
             self._rows[row.slot] = row

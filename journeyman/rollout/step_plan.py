@@ -53,14 +53,17 @@ class Row:
 class Batch:
     """The rows that compute one token, laid out; good until rows come or go."""
 
+    slots: tuple[int, ...]
+    """Of the rows that are computed; those with a common prefix are neighbours."""
     slots_B: torch.Tensor
+    """The same, and new rows after them."""
     segments: tuple[tuple[int, int, int, int], ...]
     """First slot, last slot + 1, positions that all its rows skip, and base of the longest row of each."""
-    shared: tuple[Shared, ...]
-    skips_S: torch.Tensor | None
-    """Positions of the slots of all segments that `shared` covers; None: no row has any."""
     covered_S: torch.Tensor
     """The slots of all segments."""
+    shared: tuple[Shared, ...]
+    skips_S: torch.Tensor | None
+    """How many positions of these slots `shared` covers; None: of none any."""
     places_B: torch.Tensor | None
     """As `Decode.places_B`."""
     greedy: bool
@@ -68,27 +71,28 @@ class Batch:
 
 
 def lay_out(rows: Mapping[int, Row], new: Sequence[Row], time: int, cache: SlotCache) -> Batch:
-    """`new` rows are only drawn from in this step; `rows` are also computed, in an order of the batch's own."""
+    """`new` rows are only drawn from in this step; `rows` are also computed."""
     device = cache.device
-    readers = [_reader(row, len(row.request.prompt_ids) - 1, 1) for row in rows.values()]
-    arrangement = _arrange(readers, cache)
-    slots = [readers[place].slot for place in arrangement.order]
-    skips = dict(zip(rows, arrangement.skips, strict=True))
+    arrangement = _arrange([_reader(row, len(row.request.prompt_ids) - 1, 1) for row in rows.values()], cache)
+    old = list(rows)
+    slots, skips = [old[place] for place in arrangement.order], dict(zip(old, arrangement.skips, strict=True))
     lengths = {slot: row.base + time for slot, row in rows.items()}
     parts = segments(lengths, _CALL_BYTES[device.type] // cache.row_bytes, skips)
     covered = [slot for start, stop, _ in parts for slot in range(start, stop)]
     places = {slot: place for place, slot in enumerate(covered)}
     order = [places[slot] for slot in slots]
+    as_tensor = partial(torch.tensor, dtype=torch.long, device=device)
     return Batch(
-        slots_B=torch.tensor([*slots, *(row.slot for row in new)], dtype=torch.long, device=device),
+        slots=tuple(slots),
+        slots_B=as_tensor([*slots, *(row.slot for row in new)]),
         segments=tuple(
             (start, stop, min(skips[slot] for slot in range(start, stop) if slot in skips), length - time)
             for start, stop, length in parts
         ),
+        covered_S=as_tensor(covered),
         shared=arrangement.shared,
-        skips_S=torch.tensor([skips.get(slot, 0) for slot in covered], device=device) if arrangement.shared else None,
-        covered_S=torch.tensor(covered, dtype=torch.long, device=device),
-        places_B=None if order == list(range(len(covered))) else torch.tensor(order, device=device),
+        skips_S=as_tensor([skips.get(slot, 0) for slot in covered]) if arrangement.shared else None,
+        places_B=None if order == list(range(len(covered))) else as_tensor(order),
         greedy=any(row.request.temperature == 0 for row in (*rows.values(), *new)),
     )
 

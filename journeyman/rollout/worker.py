@@ -1,6 +1,7 @@
 """A rollout worker: an engine and the agent loop beside it. The Ray actor is an empty subclass."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from journeyman.trajectory import Trajectory
 if TYPE_CHECKING:
     import torch
 
+    from journeyman.rollout.outside import OutsideAgent
+
 
 class RolloutWorker:
     """Samples trajectories with the model of a folder (Hugging Face format)."""
@@ -21,10 +24,25 @@ class RolloutWorker:
     def __init__(self, model: Path, compute: ComputeConfig, max_length: int) -> None:
         self._sampler = build_sampler(model, compute, max_length)
         self._agent = Agent.of_folder(self._sampler, model, max_length)
+        self._outside: dict[str, OutsideAgent] = {}
+        self._folder, self._max_length = model, max_length
 
     async def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
         """Make every attempt at once; order as in `jobs`."""
-        return list(await asyncio.gather(*(self._agent.attempt(job) for job in jobs)))
+        return list(await asyncio.gather(*(self._agent_of(job).attempt(job) for job in jobs)))
+
+    def _agent_of(self, job: RolloutJob) -> "Agent | OutsideAgent":
+        """The built-in loop, or the program that the job names, in front of the same sampler."""
+        if not job.program:
+            return self._agent
+        key = json.dumps(job.program)
+        if key not in self._outside:
+            from journeyman.rollout.outside import OutsideAgent
+            from journeyman.rollout.programs import program_of
+
+            program = program_of(job.program)
+            self._outside[key] = OutsideAgent.of_folder(self._sampler, self._folder, self._max_length, program)
+        return self._outside[key]
 
     async def load_weights(self, weights: Mapping[str, "torch.Tensor"], version: int) -> None:
         await self._sampler.load_weights(weights, version)
@@ -33,6 +51,8 @@ class RolloutWorker:
         return await self._sampler.score(rows)
 
     async def close(self) -> None:
+        for agent in self._outside.values():
+            await agent.close()
         await self._sampler.close()
 
 

@@ -35,7 +35,8 @@ async def play(problem: Problem, course: Course, *, source: str, provenance: Map
 
 
 def _turn(step: Step, reaction: Reaction) -> Turn:
-    asked = render_call(step.call) if step.call else step.say
+    called = render_call(step.call) if step.call else ""
+    asked = "\n".join(part for part in (step.say, called) if part)
     return Turn(
         text=f"<think>{step.thought}</think>\n{asked}",
         calls=(step.call,) if step.call else (),

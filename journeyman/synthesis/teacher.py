@@ -48,16 +48,18 @@ def _choose(problem: Problem, config: SynthesizeConfig, rng: random.Random) -> C
 
 
 def _repeated(course: Course, rng: random.Random) -> Course:
-    """The course with one of its calls made twice in a row."""
+    """The course with one of its calls made twice in a row, where it has any."""
+    if not course.steps:
+        return course
     at = rng.randrange(len(course.steps))
     answer = course.answer
     return replace(course, steps=(*course.steps[: at + 1], *course.steps[at:]), answer=answer)
 
 
 def _with_tool_error(course: Course) -> Course:
-    """The course with a first call that the tool rejects."""
-    first = course.steps[0]
-    if first.call is None:
+    """The course with a first call that the tool rejects, where it begins with one."""
+    first = course.steps[0] if course.steps else None
+    if first is None or first.call is None:
         return course
     empty = ToolCall(name=first.call.name, arguments=dict.fromkeys(first.call.arguments, ""))
     return replace(course, steps=(replace(first, call=empty), *course.steps))

@@ -71,8 +71,10 @@ async def guess(episode: Episode, *numbers: object) -> list[Reaction]:
     return [await episode.step(ParsedTurn(calls=(call,))) for call in calls]
 
 
-def start(world: OpenEnv, problem: Problem) -> Episode:
-    return world.reset(problem, CallContext())
+async def start(world: OpenEnv, problem: Problem) -> Episode:
+    episode = world.reset(problem, CallContext())
+    await episode.begin()
+    return episode
 
 
 def test_a_session_from_the_first_observation_to_the_verdict(url: str) -> None:
@@ -82,7 +84,7 @@ def test_a_session_from_the_first_observation_to_the_verdict(url: str) -> None:
     assert problem.world == {"url": url, "show": "hint", "task": "Find the number."}
 
     async def play() -> tuple[list[Reaction], Verdict]:
-        episode = start(world, problem)
+        episode = await start(world, problem)
         assert episode.opening()[0].content == "Find the number.\nCall act, one action at a time.\n\nGuess!"
         parameters = episode.tools["act"].spec()["function"]["parameters"]
         assert parameters["properties"]["number"] == {"description": "Your guess, 0 to 9", "type": "integer"}
@@ -104,7 +106,7 @@ def test_sessions_are_apart_and_can_be_forked(url: str) -> None:
     world = OpenEnv(url=url)
 
     async def play() -> None:
-        episodes = [start(world, world.problem(seed)) for seed in (1, 2, 3)]
+        episodes = [await start(world, world.problem(seed)) for seed in (1, 2, 3)]
         told = await asyncio.gather(*(guess(episode, 2) for episode in episodes))
         outputs = [reactions[0].results[0].output.split("\n")[0] for reactions in told]
         assert outputs == ['{"hint": "too high"}', '{"hint": "right"}', '{"hint": "too low"}']
@@ -124,10 +126,8 @@ def test_a_server_that_is_gone_is_an_infrastructure_failure(url: str) -> None:
         gone.problem(1)
 
     async def play() -> None:
-        episode = start(gone, replace(problem, world={"url": "http://127.0.0.1:9"}))
         with pytest.raises(InfrastructureError, match="no session"):
-            await guess(episode, 1)
-        await episode.close()
+            await start(gone, replace(problem, world={"url": "http://127.0.0.1:9"}))
 
     asyncio.run(play())
     with pytest.raises(ConfigError, match="no OpenEnv server to ask"):

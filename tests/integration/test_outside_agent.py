@@ -62,7 +62,7 @@ async def both(folder: Path, asked: list[RolloutJob]) -> tuple[list[list[Traject
     outside = OutsideAgent(sampler, chat, MAX_LENGTH, PythonProgram(program))
     agent = Agent(sampler, chat, MAX_LENGTH)
     try:
-        made = await asyncio.gather(*map(outside.attempt, asked))
+        made = await asyncio.gather(*map(outside.threads, asked))
         return made, list(await asyncio.gather(*map(agent.attempt, asked)))
     finally:
         await outside.close()
@@ -76,7 +76,8 @@ def test_the_first_turn_is_the_built_in_loops_and_later_ones_are_appended(world:
     for (row,), loop in zip(rows, built_in, strict=True):
         # The built-in loop ends with an untrained model's first turn, which is cut off; the program goes on.
         end = loop.turns[0].stop
-        assert row.token_ids[:end] == loop.token_ids[:end] and row.logprobs[:end] == loop.logprobs[:end]
+        assert row.token_ids[:end] == loop.token_ids[:end]
+        assert row.logprobs[:end] == pytest.approx(loop.logprobs[:end], abs=1e-4)  # sums in another order
         assert replace(row.turns[0], reply="", results=(), calls=()) == replace(loop.turns[0], results=(), calls=())
         assert (row.id, row.seed, row.sample, row.problem_id) == (loop.id, loop.seed, loop.sample, loop.problem_id)
         assert len(row.turns) == 3 and sum(row.loss_mask) == sum(turn.stop - turn.start for turn in row.turns)

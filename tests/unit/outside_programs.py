@@ -114,7 +114,7 @@ def play(
     async def run() -> list[Trajectory]:
         agent = OutsideAgent(sampler, world.chat, LENGTH, PythonProgram(program), **(options or {}))
         try:
-            return await agent.attempt(RolloutJob(**{"problem": problem(), "seed": 5, "max_new_tokens": 200, **job}))
+            return await agent.threads(RolloutJob(**{"problem": problem(), "seed": 5, "max_new_tokens": 200, **job}))
         finally:
             await agent.close()
 

@@ -54,7 +54,7 @@ def test_a_programs_row_is_the_built_in_loops(world: World, texts: list[str]) ->
         for stream, forget in product([False, True], repeat=2):
             way["stream"], way["forget"] = stream, forget
             sampler._texts, sampler.requests = list(texts), []
-            rows += await agent.attempt(RolloutJob(problem=problem(), seed=5, max_new_tokens=200))
+            rows += await agent.threads(RolloutJob(problem=problem(), seed=5, max_new_tokens=200))
         await agent.close()
         return rows
 
@@ -171,7 +171,7 @@ def test_parallel_requests_for_the_same_prompt_are_rows_with_seeds_of_their_own(
 
     async def run() -> list[Trajectory]:
         agent = OutsideAgent(sampler, world.chat, LENGTH, PythonProgram(program))
-        rows = await agent.attempt(RolloutJob(problem=problem(), seed=5))
+        rows = await agent.threads(RolloutJob(problem=problem(), seed=5))
         await agent.close()
         return rows
 

@@ -16,21 +16,27 @@ from journeyman.environments.arithmetic import Arithmetic
 from journeyman.environments.base import same_answer, validate
 from journeyman.environments.lookup import Lookup
 from journeyman.environments.tables import Tables
-from journeyman.errors import ConfigError
+from journeyman.errors import ConfigError, UserError
 from journeyman.problem import Problem, problem_id
 from journeyman.synthesis.stage import generate_splits
 from journeyman.trajectory import ToolCall
 from tests.unit.fakes import call, some
 
 QUICKSTART = ("arithmetic", "lookup", "tables")
-GENERATED = [name for name, make in ENVIRONMENTS.items() if hasattr(make, "generate")]
+GENERATED = [name for name, make in ENVIRONMENTS.items() if hasattr(make, "generate") and name != "openenv"]
+"""Those that make problems by themselves: OpenEnv needs a server."""
 
 
 @pytest.mark.parametrize("family", ENVIRONMENTS)
 def test_every_family_is_valid(family: str) -> None:
     made: Environment = environment(family)
     assert made.name == family and made is environment(family)
-    made.validate()
+    try:
+        made.validate()
+    except UserError as error:
+        if "bubblewrap" in str(error):
+            pytest.skip(str(error))
+        raise
 
 
 @pytest.mark.parametrize("family", QUICKSTART)

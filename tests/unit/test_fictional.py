@@ -1,6 +1,7 @@
 """Multi-hop questions: renaming is one to one, memory is useless, judgements are scored, rows are read."""
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import Mapping
@@ -226,6 +227,56 @@ def test_what_was_judged_bad_is_not_in_the_next_prompt() -> None:
     assert [m.content for m in after_bad] == ["Who?", "first", DROPPED, "<judge>bad</judge> second", "Mira"]
     prompt = " ".join(m.content for m in judged_messages(opening, turns))
     assert not {"swamp", "fog"} & set(prompt.split()) and "Mira" in prompt and "Voss" in prompt
+
+
+def test_after_bad_the_context_begins_anew_without_what_was_seen(world: World) -> None:
+    [made] = [p for p in problems(200) if p.min_calls == 4][:1]
+    first, *others = (
+        render_call(ToolCall(name="search", arguments={"query": step["query"]})) for step in made.data["steps"]
+    )
+    texts = [
+        first,
+        f"<think>no use</think><judge>bad</judge>\n{others[0]}",
+        f"<judge>good</judge>\n{others[1]}",
+        f"<judge>bad</judge>\n{others[2]}",
+        f"<answer>{made.answer}</answer>",
+    ]
+    asked = replace(made, tools=("search",), world={"drops": True, "results": 1})
+    sampler = ScriptedSampler(world.chat, texts)
+    job = RolloutJob(problem=asked, max_new_tokens=400, max_turns=5)
+    attempt = asyncio.run(Agent(sampler, world.chat, max_length=4096).attempt(job))
+    assert attempt.stop_reason is StopReason.ANSWER and attempt.correct and len(attempt.samples()) == 3
+    prompts = [world.chat.decode(request.prompt_ids) for request in sampler.requests]
+    seen = [turn.results[0].output for turn in attempt.turns[:4]]
+    assert len(set(seen)) == 4
+    # Observations 1 and 3 are judged bad in turns 2 and 4: they are in the prompts of those turns and in no later one.
+    shown = [[k for k, output in enumerate(seen, 1) if output in prompt] for prompt in prompts]
+    assert shown == [[], [1], [2], [2, 3], [2, 4]]
+    assert [prompt.count(DROPPED) for prompt in prompts] == [0, 0, 1, 1, 2]
+    # All calls stay, each once; the thought doesn't.
+    assert [prompt.count('{"name": "search"') for prompt in prompts] == [0, 1, 2, 3, 4]
+    assert "<think>no use" not in prompts[2] and "<judge>bad</judge>" in prompts[2]
+
+
+def test_dropping_goes_on_from_a_stored_state() -> None:
+    problem = replace(problems(1)[0], tools=("search",))
+    environment = Fictional(drops=True, judging="required")
+
+    async def run() -> None:
+        episode = environment.reset(problem, CallContext())
+        assert (await episode.step(search("a mayor"))).restart is None
+        fork = episode.fork(CallContext(seed=1))
+        fork.load_state_dict(json.loads(json.dumps(episode.state_dict())))
+        bad = search("a founder", "<judge>bad</judge>")
+        one, other = [await each.step(bad) for each in (episode, fork)]
+        assert one.restart == other.restart and one.restart is not None
+        assert [m.role for m in one.restart] == ["user", "assistant", "tool", "assistant", "tool"]
+        assert one.restart[0].content.endswith(INSTRUCTIONS) and one.restart[2].content == DROPPED
+        assert (await episode.step(ParsedTurn(text="<judge>bad</judge>", answer="x"))).restart is None
+
+    asyncio.run(run())
+    with pytest.raises(ValueError, match="judging"):
+        Fictional(drops=True, judging="off")
 
 
 ROW: Mapping[str, Any] = {

@@ -170,7 +170,9 @@ def test_a_tool_that_fails_through_no_fault_of_the_model_ends_the_attempt_unscor
 
 
 def test_an_attempt_never_grows_beyond_the_models_length(world: World) -> None:
-    prompt = len(world.chat.prompt(problem().question, [tool.spec() for tool in tools_named("arithmetic", ALL).values()]))
+    prompt = len(
+        world.chat.prompt(problem().question, [tool.spec() for tool in tools_named("arithmetic", ALL).values()])
+    )
     turn, seen = len(world.chat.turn(CALL)), len(world.chat.observation(["42"]))
     texts = [CALL, "<answer>42</answer>"]
 

@@ -13,12 +13,13 @@ from journeyman.errors import ConfigError, InfrastructureError
 from journeyman.problem import Problem
 from journeyman.rollout.endpoint import Endpoint
 from journeyman.rollout.job import RolloutJob
-from journeyman.rollout.outside import OutsideAgent
+from journeyman.rollout.outside import OutsideAgent, joined
 from journeyman.rollout.programs import CommandProgram, Outcome, PythonProgram, program_of
 from journeyman.rollout.recorder import Budget, Recorder
 from journeyman.rollout.sampler import Completion, SampleRequest
-from journeyman.trajectory import StopReason, Trajectory
-from tests.unit.fakes import ScriptedSampler, World, problem
+from journeyman.rollout.worker import RolloutWorker
+from journeyman.trajectory import StopReason, Trajectory, Turn
+from tests.unit.fakes import COMPUTE, MAX_LENGTH, ScriptedSampler, World, problem, trajectory
 from tests.unit.outside_programs import (
     ANSWER,
     CALL,
@@ -84,7 +85,7 @@ def test_a_sampler_that_fails_is_raised_whatever_the_program_makes_of_it(world: 
         agent = OutsideAgent(Broken(world.chat, []), world.chat, LENGTH, PythonProgram(program))
         try:
             with pytest.raises(InfrastructureError, match="no electricity"):
-                await agent.attempt(RolloutJob(problem=problem()))
+                await agent.threads(RolloutJob(problem=problem()))
         finally:
             await agent.close()
 
@@ -104,7 +105,7 @@ def test_turns_that_new_weights_interrupt_go_on_with_the_version_of_each_token(w
 
     async def run() -> list[Trajectory]:
         agent = OutsideAgent(Interrupted(world.chat, [ANSWER]), world.chat, LENGTH, PythonProgram(loop_of_a_program))
-        rows = await agent.attempt(RolloutJob(problem=problem()))
+        rows = await agent.threads(RolloutJob(problem=problem()))
         await agent.close()
         return rows
 
@@ -143,7 +144,7 @@ def test_a_command_line_that_knows_only_a_base_url(world: World, text: str, reas
     async def run() -> list[Trajectory]:
         program = CommandProgram([sys.executable, "-c", PROGRAM])
         agent = OutsideAgent(ScriptedSampler(world.chat, [text]), world.chat, LENGTH, program)
-        rows = await agent.attempt(RolloutJob(problem=problem()))
+        rows = await agent.threads(RolloutJob(problem=problem()))
         await agent.close()
         return rows
 
@@ -163,7 +164,7 @@ def test_a_command_that_takes_too_long_is_ended_with_all_it_started(world: World
             CommandProgram([sys.executable, "-c", sleeping]),
             budget=Budget(seconds=0.3),
         )
-        rows = await agent.attempt(RolloutJob(problem=problem()))
+        rows = await agent.threads(RolloutJob(problem=problem()))
         await agent.close()
         return rows
 
@@ -194,7 +195,7 @@ def test_many_trajectories_at_once_stay_apart(world: World) -> None:
         agent = OutsideAgent(Answering(world.chat, write), world.chat, LENGTH, PythonProgram(program), programs=8)
         jobs = [RolloutJob(problem=problem(f"What is {n} times 1?", str(n)), max_new_tokens=200) for n in range(24)]
         try:
-            return list(await asyncio.gather(*map(agent.attempt, jobs)))
+            return list(await asyncio.gather(*map(agent.threads, jobs)))
         finally:
             await agent.close()
 
@@ -221,3 +222,36 @@ def test_a_config_names_a_function_or_a_command_line() -> None:
     assert isinstance(program_of(["python", "agent.py"]), CommandProgram)
     with pytest.raises(ConfigError, match="no function nowhere:solve"):
         program_of("nowhere:solve")
+
+
+def test_an_attempts_threads_are_one_trajectory_with_cuts(world: World) -> None:
+    first, second = (
+        trajectory(
+            turns=(Turn(text="a", start=2, stop=4),),
+            token_ids=(1, 2, 3, number),
+            loss_mask=(0, 0, 1, 1),
+            logprobs=(0.0, 0.0, -0.1, -0.2),
+            policy_versions=(0, 0, number, number),
+            policy_version=number,
+        )
+        for number in (5, 4)
+    )
+    made = joined([first, second])
+    assert made.token_ids == (1, 2, 3, 5, 1, 2, 3, 4) and made.cuts == (4,)
+    assert [(turn.start, turn.stop) for turn in made.turns] == [(2, 4), (6, 8)]
+    assert [made.token_ids[sample] for sample in made.samples()] == [first.token_ids, second.token_ids]
+    assert (made.loss_mask, made.policy_version, made.id) == ((0, 0, 1, 1) * 2, 4, first.id)
+    assert joined([first]) == first
+
+
+def test_a_worker_plays_a_job_with_the_program_that_it_names(world: World) -> None:
+    program = [sys.executable, "-c", "import json, sys; print(json.dumps({'answer': '42'}))"]
+
+    async def played() -> list[Trajectory]:
+        worker = RolloutWorker(world.model, COMPUTE, MAX_LENGTH)
+        made = await worker.rollout([RolloutJob(problem=problem(), program=program)])
+        await worker.close()
+        return made
+
+    [made] = asyncio.run(played())  # it never asked the model: recorded, not scored
+    assert (made.stop_reason, made.provenance["agent"]) == (StopReason.ENVIRONMENT, "outside")

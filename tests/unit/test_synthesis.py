@@ -162,3 +162,26 @@ def test_demonstrations_do_not_depend_on_each_other(seed: int) -> None:
         }
 
     assert texts(problems) == texts(problems[::-1])
+
+
+@pytest.mark.parametrize("slip", [{"repeats": 1.0}, {"broken": 1.0}, {"mistakes": 1.0, "broken": 1.0}])
+@pytest.mark.parametrize("family", ["ordering", "masking", "segments"])
+def test_courses_without_steps_are_demonstrated_too(family: str, slip: dict[str, float]) -> None:
+    [problem] = some(family, 1)
+    assert not environment(family).courses(problem)[0].steps
+    settings = SynthesizeConfig.model_validate({**PERFECT, **slip})
+    for seed in range(12):  # every slip comes up
+        for made in asyncio.run(demonstrate(problem, settings, seed=seed, leaked=())):
+            assert len(made.turns) == 1 and made.calls == ()
+
+
+def test_words_beside_a_call_are_written_before_it() -> None:
+    [problem] = some("arithmetic", 1)
+    gold = environment("arithmetic").courses(problem)[0]
+    steps = tuple(replace(step, say="<judge>good</judge>") for step in gold.steps)
+    made = asyncio.run(play(problem, replace(gold, steps=steps), source="test", provenance={}))
+    plain = asyncio.run(play(problem, gold, source="test", provenance={}))
+    for step, said, silent in zip(steps, made.turns, plain.turns, strict=False):
+        assert said.text == silent.text.replace("</think>\n", "</think>\n<judge>good</judge>\n")
+        parsed = parse_turn(said.text)
+        assert (parsed.calls, parsed.text, parsed.error) == ((step.call,), "<judge>good</judge>", "")

@@ -193,7 +193,7 @@ def test_the_packages_own_loop_runs_as_an_agent_from_outside(world: World) -> No
     async def run() -> Any:
         agent = OutsideAgent(sampler, world.chat, 2000, PythonProgram(play))
         try:
-            return await agent.attempt(RolloutJob(problem=world_of("tools").problem(0), max_new_tokens=200))
+            return await agent.threads(RolloutJob(problem=world_of("tools").problem(0), max_new_tokens=200))
         finally:
             await agent.close()
 
