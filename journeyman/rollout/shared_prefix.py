@@ -14,18 +14,6 @@ from journeyman.rollout.prefix_index import BLOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """A row whose tokens a step computes."""
-
-    slot: int
-    prompt_ids: tuple[int, ...]
-    hashes: Sequence[int]
-    """`prefix_index.chain` of as much of the prompt as the cache holds already and none of the tokens belongs to."""
-    tokens: int
-    """So many the step computes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """Positions that neighbouring tokens of a step see in one row."""
 
@@ -49,33 +37,42 @@ class Arrangement:
     shared: tuple[Shared, ...]
 
 
-def arrange(readers: Sequence[Reader], least: int) -> Arrangement:
-    """Find the prefixes that save reading more than `least` positions; a longer one lies within a shorter one."""
-    order, skips, found, placed = [], [0] * len(readers), [], 0
-    waiting = [(list(range(len(readers))), 0, 0)] if readers else []  # rows, blocks they skip, blocks they share
+def arrange(
+    slots: Sequence[int],
+    prompts: Sequence[tuple[int, ...]],
+    chains: Sequence[Sequence[int]],
+    counts: Sequence[int],
+    least: int,
+) -> Arrangement:
+    """Find the prefixes that save reading more than `least` positions; a longer one lies within a shorter one.
+
+    For each row whose tokens a step computes: its slot; its prompt; `prefix_index.chain` of as much of that as the
+    cache holds already, without the step's own tokens; and how many those are.
+    """
+    order, skips, shared, placed = [], [0] * len(slots), [], 0
+    waiting = [(list(range(len(slots))), 0, 0)] if slots else []  # rows, blocks they skip, blocks they have in common
     while waiting:
         members, skip, depth = waiting.pop()
-        first, longest = readers[members[0]], max(len(readers[place].hashes) for place in members)
         branches: dict[int, list[int]] = {}
-        if (len(members) - 1) * (longest - skip) * BLOCK > least:
-            depth = _common([readers[place].hashes for place in members], depth)
-            span = slice(skip * BLOCK, depth * BLOCK)
-            same = [place for place in members if readers[place].prompt_ids[span] == first.prompt_ids[span]]
-            if len(same) == len(members) and (len(members) - 1) * (depth - skip) * BLOCK > least:
-                last = placed + sum(readers[place].tokens for place in members)
-                found.append(Shared(slot=first.slot, start=span.start, stop=span.stop, first=placed, last=last))
+        if (len(members) - 1) * (max(len(chains[place]) for place in members) - skip) * BLOCK > least:
+            depth = _common([chains[place] for place in members], depth)
+            start, stop = skip * BLOCK, depth * BLOCK
+            wanted = prompts[members[0]][start:stop]
+            same = [place for place in members if prompts[place][start:stop] == wanted]  # not the hashes alone
+            if len(same) == len(members) and (len(members) - 1) * (stop - start) > least:
+                last = placed + sum(counts[place] for place in members)
+                shared.append(Shared(slot=slots[members[0]], start=start, stop=stop, first=placed, last=last))
                 skip = depth
             for place in same:
-                hashes = readers[place].hashes
-                if len(hashes) > depth:
-                    branches.setdefault(hashes[depth], []).append(place)
+                if len(chains[place]) > depth:
+                    branches.setdefault(chains[place][depth], []).append(place)
         groups = [group for group in branches.values() if len(group) > 1]
         waiting += [(group, skip, depth) for group in groups]
         for place in sorted({*members}.difference(*groups)):
             skips[place] = skip * BLOCK
             order.append(place)
-            placed += readers[place].tokens
-    return Arrangement(order=tuple(order), skips=tuple(skips), shared=tuple(found))
+            placed += counts[place]
+    return Arrangement(order=tuple(order), skips=tuple(skips), shared=tuple(shared))
 
 
 def _common(chains: Sequence[Sequence[int]], depth: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from journeyman.rollout.kv_cache import Decode, Prefill, Segment, SlotCache
 from journeyman.rollout.prefix_index import BLOCK
 from journeyman.rollout.sampler import SampleRequest
-from journeyman.rollout.shared_prefix import Arrangement, Reader, Shared, arrange
+from journeyman.rollout.shared_prefix import Arrangement, Shared, arrange
 
 _CHUNKS = 16
 """Segments begin and end at multiples of a 16th of the rows, or of 8 rows."""
@@ -18,7 +18,7 @@ _CHUNKS = 16
 _CALL_BYTES = {"cpu": 200_000, "cuda": 20_000_000}
 """What can be read from memory in the time that one more call takes."""
 
-_SHARE_BYTES = 200_000
+_SHARE_BYTES = 1_500_000
 """What must be read less for a shared prefix to be worth its calls."""
 
 _HOLES = 8
@@ -73,8 +73,8 @@ class Batch:
 def lay_out(rows: Mapping[int, Row], new: Sequence[Row], time: int, cache: SlotCache) -> Batch:
     """`new` rows are only drawn from in this step; `rows` are also computed."""
     device = cache.device
-    arrangement = _arrange([_reader(row, len(row.request.prompt_ids) - 1, 1) for row in rows.values()], cache)
-    old = list(rows)
+    cached = [len(row.request.prompt_ids) - 1 for row in rows.values()]
+    old, arrangement = list(rows), _arrange(list(rows.values()), cached, [1] * len(rows), cache)
     slots, skips = [old[place] for place in arrangement.order], dict(zip(old, arrangement.skips, strict=True))
     lengths = {slot: row.base + time for slot, row in rows.items()}
     parts = segments(lengths, _CALL_BYTES[device.type] // cache.row_bytes, skips)
@@ -97,15 +97,15 @@ def lay_out(rows: Mapping[int, Row], new: Sequence[Row], time: int, cache: SlotC
     )
 
 
-def _reader(row: Row, cached: int, tokens: int) -> Reader:
-    hashes = row.hashes[: cached // BLOCK]
-    return Reader(slot=row.slot, prompt_ids=row.request.prompt_ids, hashes=hashes, tokens=tokens)
-
-
-def _arrange(readers: Sequence[Reader], cache: SlotCache) -> Arrangement:
+def _arrange(rows: Sequence[Row], cached: Sequence[int], counts: Sequence[int], cache: SlotCache) -> Arrangement:
+    """`cached`: how many tokens of each row's prompt stand before the step's own; `counts`: how many those are."""
     # A GPU's attention hands out no log-sum-exps by which parts could be merged.
     least = _SHARE_BYTES // cache.row_bytes if cache.device.type == "cpu" else sys.maxsize
-    return arrange(readers, least)
+    chains = [
+        row.hashes if len(row.hashes) * BLOCK <= count else row.hashes[: count // BLOCK]
+        for row, count in zip(rows, cached, strict=True)
+    ]
+    return arrange([row.slot for row in rows], [row.request.prompt_ids for row in rows], chains, counts, least)
 
 
 def segments(
@@ -182,8 +182,7 @@ def plan_prefill(new: Sequence[Row], decodes: int, groups: int, cache: SlotCache
     `groups` heads share a key/value head.
     """
     counts = [len(row.request.prompt_ids) - row.cached for row in new]
-    readers = [_reader(row, row.cached, count) for row, count in zip(new, counts, strict=True)]
-    arrangement = _arrange(readers, cache)
+    arrangement = _arrange(new, [row.cached for row in new], counts, cache)
     skips, most = arrangement.skips, max(counts)
     longest = cache.round_up(max(len(row.request.prompt_ids) - skip for row, skip in zip(new, skips, strict=True)))
     tokens, positions, writes, flat = [], [], [], []

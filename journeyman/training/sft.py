@@ -111,8 +111,9 @@ def batch_at(rows: Sequence[Row], step: int, size: int, seed: int) -> list[Row]:
 
 
 def _texts(trajectory: Trajectory) -> list[str]:
-    seen = [result.output for turn in trajectory.turns for result in turn.results]
-    return [trajectory.question, *(turn.text for turn in trajectory.turns), *seen]
+    seen = [text for turn in trajectory.turns for text in turn.outputs()]
+    shown = [message.content for message in trajectory.opening] or [trajectory.question]
+    return [*shown, *(turn.text for turn in trajectory.turns), *seen]
 
 
 def _phrases(demonstrations: Sequence[Trajectory]) -> list[str]:

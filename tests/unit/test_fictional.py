@@ -254,7 +254,7 @@ def test_after_bad_the_context_begins_anew_without_what_was_seen(world: World) -
     assert shown == [[], [1], [2], [2, 3], [2, 4]]
     assert [prompt.count(DROPPED) for prompt in prompts] == [0, 0, 1, 1, 2]
     # All calls stay, each once; the thought doesn't.
-    assert [prompt.count('{"name": "search"') for prompt in prompts] == [0, 1, 2, 3, 4]
+    assert [prompt.count('"search", "arguments"') for prompt in prompts] == [0, 1, 2, 3, 4]
     assert "<think>no use" not in prompts[2] and "<judge>bad</judge>" in prompts[2]
 
 
