@@ -156,7 +156,9 @@ class ReinforceLoop:
         used = len({trajectory.problem_id for trajectory, _ in credited})
         rows = [row for trajectory, advantages in credited for row in _rows(trajectory, advantages)]
         replayed = self.replay.sample(round(self.stage.replay.fraction * len(rows)), step=self.step)
-        rows += [row for r in replayed for row in _rows(r.trajectory, [r.advantage * m for m in r.trajectory.loss_mask])]
+        rows += [
+            row for r in replayed for row in _rows(r.trajectory, [r.advantage * m for m in r.trajectory.loss_mask])
+        ]
         if self.stage.replay.capacity:
             fresh = [Replayed(trajectory=t, advantage=_mean_advantage(t, a)) for t, a in credited]
             self.replay.add(fresh, version=self.step)

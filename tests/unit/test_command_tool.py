@@ -44,7 +44,7 @@ def test_an_observation_is_json_and_never_a_failure(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("calculater",), "no tool `calculater`\n  remedy: did you mean `calculator`?"),
+        (("calculatr",), "no tool `calculatr`\n  remedy: did you mean `calculator`?"),
         (("calculator", "--args", "{"), "--args: not JSON"),
         (("calculator", "--args", "[1]"), "--args: not a JSON object"),
         (("calculator", "--set", "precision=3"), "--set: can't be made like this"),

@@ -132,9 +132,9 @@ def test_a_dialogue_is_folded_with_its_policy_and_the_last_words_kept() -> None:
 
 
 def test_options_that_fold_nothing_are_refused() -> None:
-    for options in ({"characters": None}, {"characters": 0}, {"turns": 0}):
+    for characters, turns in ((None, None), (0, None), (400, 0)):
         with pytest.raises(ValueError, match="characters or turns"):
-            Folding(**options)
+            Folding(characters=characters, turns=turns)
     named = Folding("fictional", options={"results": 1}, chat={"base_url": "http://localhost:1/v1", "model": "m"})
     assert named.inner.name == "fictional" and named.tools().keys() == {"search"}
     Folding().validate()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journeyman.tools import TOOLS, Calculator, Search, Sql, Tool, sql
+from journeyman.tools import TOOLS, Search, Sql, Tool, sql
 from journeyman.tools.base import FunctionTool, ToolError
 from journeyman.tools.calculator import calculate
 from tests.unit.fakes import call
