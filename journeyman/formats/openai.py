@@ -20,7 +20,7 @@ from journeyman.messages import Fault, Image, Message, ToolCall, ToolResult
 from journeyman.trajectory import StopReason, Trajectory, Turn
 
 OURS = "journeyman"
-_TOKENS = ("token_ids", "loss_mask", "logprobs", "policy_versions")
+_TOKENS = ("token_ids", "cuts", "loss_mask", "logprobs", "policy_versions")
 _APART = ("turns", "opening", "specs", *_TOKENS)
 _DATA_URL = re.compile(r"data:([\w./+-]+);base64,(.*)", re.DOTALL)
 _ROLES: dict[str, Literal["system", "user", "assistant", "tool"]] = {

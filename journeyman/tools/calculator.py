@@ -39,8 +39,8 @@ def calculate(expression: str) -> str:
             rounded = round(value, 10) if value != value.to_integral_value() else value
         except ArithmeticError:
             raise ToolError("division by zero or a number out of range") from None
-    if abs(rounded) >= Decimal(10) ** 28:
-        raise ToolError("number out of range")
+        if rounded.adjusted() >= 28:
+            raise ToolError("number out of range")
     text = format(rounded, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
