@@ -77,3 +77,5 @@ class ParsedTurn:
     """Why the turn is rejected; empty where it is well formed."""
     text: str = ""
     """What a user would see of it: no thoughts, no calls, no tags."""
+    written: str = ""
+    """All of it as the model wrote it; empty where it was never written, as in a worked course."""

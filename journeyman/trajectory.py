@@ -71,6 +71,8 @@ class Turn:
     """What the user said next; empty where there was no user or the dialogue ended."""
     reward: float = 0.0
     """What the world paid for this turn."""
+    restart: tuple[Message, ...] = ()
+    """With what the model's context began anew after this turn; empty: it went on."""
     policy: str = ""
     """Who sampled it where that is not the trajectory's own policy; its tokens are then not in the mask."""
     start: int = 0
@@ -190,6 +192,7 @@ def schema() -> "pa.Schema":
             ("results", pa.list_(result)),
             ("reply", text),
             ("reward", pa.float64()),
+            ("restart", text),
             ("policy", text),
             ("start", pa.int32()),
             ("stop", pa.int32()),
@@ -251,6 +254,7 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
         "results": [_result_row(result) for result in turn.results],
         "reply": turn.reply,
         "reward": turn.reward,
+        "restart": _dump([message_to_json(message) for message in turn.restart]),
         "policy": turn.policy,
         "start": turn.start,
         "stop": turn.stop,
@@ -282,7 +286,9 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
 
 def _turn_from(row: Mapping[str, Any]) -> Turn:
     calls = tuple(ToolCall(name=c["name"], arguments=json.loads(c["arguments"])) for c in row["calls"])
-    return Turn(**{**row, "calls": calls, "results": tuple(_result_from(result) for result in row["results"])})
+    results = tuple(_result_from(result) for result in row["results"])
+    restart = tuple(message_from_json(message) for message in json.loads(row["restart"]))
+    return Turn(**{**row, "calls": calls, "results": results, "restart": restart})
 
 
 def _result_from(row: Mapping[str, Any]) -> ToolResult:

@@ -30,13 +30,13 @@ def compressed(opening: Sequence[Message], turns: Sequence[Turn], keep: int) -> 
 class Compressed(Wrapped):
     """Another environment's problems in a short context (#193): each turn is a sample of its own.
 
-    Thoughts of earlier turns go, too: the world never sees them. A world inside that begins its context anew has its
-    way, and from there on this one goes on.
+    A world inside that begins its context anew has its way, and from there on this one goes on.
 
     Args:
         environment: the one inside, or its family.
         options: of the family, where it is given by name.
         keep: observations that stay in full.
+        thoughts: whether thoughts of earlier turns stay.
     """
 
     name = "compressed"
@@ -47,11 +47,12 @@ class Compressed(Wrapped):
         *,
         options: Mapping[str, Any] | None = None,
         keep: int = 1,
+        thoughts: bool = False,
     ) -> None:
         if keep < 1:
             raise ValueError("keep must be at least 1: the model has to see what it just asked for")
         super().__init__(environment, options)
-        self.keep = keep
+        self.keep, self.thoughts = keep, thoughts
 
     def reset(self, problem: Problem, context: CallContext) -> Episode:
         return CompressedEpisode(self, problem, context)
@@ -62,7 +63,7 @@ class CompressedEpisode(WrappedEpisode):
 
     def __init__(self, environment: Compressed, problem: Problem, context: CallContext) -> None:
         super().__init__(environment, problem, context)
-        self._keep = environment.keep
+        self._keep, self._thoughts = environment.keep, environment.thoughts
         self._begins: tuple[Message, ...] = ()
         self._turns: list[Turn] = []
 
@@ -72,7 +73,7 @@ class CompressedEpisode(WrappedEpisode):
         if reaction.restart is not None:
             self._begins, self._turns = reaction.restart, []
             return reaction
-        self._turns.append(turn_of(turn, reaction))
+        self._turns.append(turn_of(turn, reaction, thoughts=self._thoughts))
         if reaction.done or not (reaction.results or reaction.reply):
             return reaction
         return replace(reaction, restart=compressed(self._begins, self._turns, self._keep))

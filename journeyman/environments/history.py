@@ -9,9 +9,14 @@ from journeyman.messages import Message, ParsedTurn, ToolResult
 from journeyman.trajectory import Turn, message_from_json, message_to_json
 
 
-def turn_of(turn: ParsedTurn, reaction: Reaction) -> Turn:
-    """A turn and what it led to. Its text is without thoughts and without its calls: the world doesn't see them."""
+def turn_of(turn: ParsedTurn, reaction: Reaction, *, thoughts: bool = False) -> Turn:
+    """A turn and what it led to. Its text is without thoughts and without its calls.
+
+    With `thoughts` it is all that the model wrote, calls too, which then stand nowhere else.
+    """
     reply = reaction.reply.content if reaction.reply else ""
+    if thoughts and turn.written:
+        return Turn(text=turn.written, results=reaction.results, reply=reply)
     return Turn(text=turn.text, calls=turn.calls, results=reaction.results, reply=reply)
 
 

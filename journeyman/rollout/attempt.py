@@ -49,7 +49,6 @@ class Attempt:
         self._logprobs: list[float] = []
         self._versions: list[int] = []
         self._cuts: list[int] = []
-        self._restarted: tuple[Message, ...] = ()
         self._turns: list[Turn] = []
         self._answer: str | None = None
         self._started = time.monotonic()
@@ -131,7 +130,8 @@ class Attempt:
 
     def _images(self) -> Iterator[Image]:
         """Those in the prompt, in their order."""
-        for message in self._restarted if self._cuts else self._opening:
+        begun = [turn.restart for turn in self._turns if turn.restart and turn.stop <= self._begins]
+        for message in begun[-1] if begun else self._opening:
             yield from message.images
         for turn in self._turns:
             for result in turn.results if turn.start >= self._begins else ():
@@ -149,13 +149,14 @@ class Attempt:
         text = self._chat.decode(written)
         parsed = self._chat.parse(text, self._specs)
         self.stop_reason = self._refused(parsed, stopped=pieces[-1].stopped)
-        reaction = Reaction() if self.stop_reason else self._shortened(await self._react(parsed))
+        reaction = Reaction() if self.stop_reason else self._shortened(await self._react(replace(parsed, written=text)))
         turn = Turn(
             text=text,
             calls=parsed.calls if reaction.results else (),  # those of a turn that was cut off were never made
             results=reaction.results,
             reply=reaction.reply.content if reaction.reply else "",
             reward=reaction.reward,
+            restart=reaction.restart or (),
             policy="" if own else str(policy),
             start=start,
             stop=len(self._ids),
@@ -164,7 +165,7 @@ class Attempt:
         self._turns.append(turn)
         self.stop_reason = self.stop_reason or self._limit_reached()
         if self.stop_reason is None:
-            self._append(turn, reaction.restart)
+            self._append(turn)
 
     def _shortened(self, reaction: Reaction) -> Reaction:
         """With observations that are not longer than the job allows."""
@@ -172,7 +173,11 @@ class Attempt:
         if most is None:
             return reaction
         short = partial(truncate, limit=most, measure=lambda text: len(self._chat.outside(text)))
-        return replace(reaction, results=tuple(replace(r, output=short(r.output)) for r in reaction.results))
+        results = tuple(replace(r, output=short(r.output)) for r in reaction.results)
+        anew = reaction.restart and tuple(
+            replace(one, content=short(one.content)) if one.role == "tool" else one for one in reaction.restart
+        )
+        return replace(reaction, results=results, restart=anew)
 
     def _refused(self, parsed: ParsedTurn, *, stopped: bool) -> StopReason | None:
         """Why a turn does not reach the world."""
@@ -237,18 +242,17 @@ class Attempt:
             return StopReason.MAX_COST
         return None
 
-    def _append(self, turn: Turn, restart: tuple[Message, ...] | None) -> None:
+    def _append(self, turn: Turn) -> None:
         """What the model sees next: the observation, or a context that begins anew."""
-        if restart is None:
+        if not turn.restart:
             seen, room = self._chat.observation(turn.results, reply=turn.reply), self.room
         else:
-            seen, room = self._chat.prompt(restart, self._specs), self._max_length
+            seen, room = self._chat.prompt(turn.restart, self._specs), self._max_length
         if len(seen) >= room:
             self.stop_reason = StopReason.MAX_TOKENS
             return
-        if restart is not None:
+        if turn.restart:
             self._cuts.append(len(self._ids))
-            self._restarted = restart
         self._extend(seen, 0, [0.0] * len(seen), 0)
 
     def _extend(self, ids: Sequence[int], mask: int, logprobs: Sequence[float], version: int) -> None:

@@ -130,17 +130,23 @@ class ChatFormat:
         assert isinstance(text, str), "one row of ids gives one text"
         return self._begun + text
 
-    def encode(self, trajectory: Trajectory, specs: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
-        """(T ids, T mask) of a written trajectory; the mask is 1 on what a model would have sampled."""
+    def encode(self, trajectory: Trajectory, specs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], list[int]]]:
+        """(T ids, T mask) of each context of a written trajectory; the mask is 1 on what a model would have sampled."""
         ids = self.prompt(trajectory.opening or trajectory.question, specs)
-        mask = [0] * len(ids)
+        mask, done = [0] * len(ids), []
         for number, turn in enumerate(trajectory.turns):
             written = self.turn(translated(turn.text, self.calls))
             ids, mask = ids + written, mask + [1] * len(written)
-            if number + 1 < len(trajectory.turns):
+            if number + 1 == len(trajectory.turns):
+                break
+            if turn.restart:
+                done.append((ids, mask))
+                ids = self.prompt(turn.restart, specs)
+                mask = [0] * len(ids)
+            else:
                 seen = self.observation(turn.results, reply=turn.reply)
                 ids, mask = ids + seen, mask + [0] * len(seen)
-        return ids, mask
+        return [*done, (ids, mask)]
 
     def _other_ends(self) -> list[int]:
         """Ids of the format's own ends of a turn, where the tokenizer has them."""

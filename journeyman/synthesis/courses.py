@@ -43,4 +43,5 @@ def _turn(step: Step, reaction: Reaction) -> Turn:
         results=reaction.results,
         reply=reaction.reply.content if reaction.reply else "",
         reward=reaction.reward,
+        restart=reaction.restart or (),
     )

@@ -87,14 +87,16 @@ def _train(
 def encode_rows(demonstrations: Sequence[Trajectory], model: Path, max_length: int) -> tuple[list[Row], int]:
     """(rows to learn from, how many trajectories are longer than the model)."""
     chat = ChatFormat(load_tokenizer(model))
-    rows = []
+    rows, too_long = list[Row](), 0
     for trajectory in demonstrations:
-        ids, mask = chat.encode(trajectory, specs_of(trajectory))
-        if len(ids) <= max_length:
-            rows.append(Row(token_ids=tuple(ids), mask=tuple(mask)))
+        contexts = chat.encode(trajectory, specs_of(trajectory))
+        if max(len(ids) for ids, _ in contexts) <= max_length:
+            rows += [Row(token_ids=tuple(ids), mask=tuple(mask)) for ids, mask in contexts]
+        else:
+            too_long += 1
     if not rows:
         raise DataError("no trajectory is left to learn from", remedy="look at dropped.parquet of the curate stage")
-    return rows, len(demonstrations) - len(rows)
+    return rows, too_long
 
 
 def batch_at(rows: Sequence[Row], step: int, size: int, seed: int) -> list[Row]:

@@ -136,7 +136,7 @@ def test_a_dialogue_with_a_user(world: World, tmp_path: Any) -> None:
     assert "One!<|im_end|>\n<|im_start|>user\nWhich number?<|im_end|>\n<|im_start|>assistant\n" in shown
     assert shown.endswith("It is 2.<|im_end|>")  # nobody reads the user's last words
     specs = [tool.spec() for tool in environment("talk").tools().values()]
-    ids, mask = world.chat.encode(made, specs)
+    [(ids, mask)] = world.chat.encode(made, specs)
     assert (tuple(ids), tuple(mask)) == (made.token_ids, made.loss_mask)
     write_trajectories([made], tmp_path / "t.parquet")
     [read] = read_trajectories(tmp_path / "t.parquet")
@@ -232,6 +232,10 @@ def test_a_context_that_begins_anew_is_a_sample_of_its_own(world: World, monkeyp
         assert made.token_ids[sample][: len(prompt)] == prompt == request.prompt_ids
         assert sample.start + len(prompt) == turn.start and turn.stop == sample.stop
         assert made.loss_mask[sample] == (0,) * len(prompt) + (1,) * (turn.stop - turn.start)
+    contexts = world.chat.encode(made, specs)  # as a teacher's trajectory with the same turns would be
+    assert [(tuple(ids), tuple(mask)) for ids, mask in contexts] == [
+        (made.token_ids[sample], made.loss_mask[sample]) for sample in made.samples()
+    ]
     rows = _rows(made, [float(i) for i in range(len(made.token_ids))])
     assert [row.token_ids for row in rows] == [made.token_ids[sample] for sample in made.samples()]
     assert [row.advantages[0] for row in rows] == [float(sample.start) for sample in made.samples()]

@@ -107,7 +107,7 @@ def written(*outputs: tuple[str, ...], question: str = "What is 6 times 7?") -> 
 
 
 def test_golden_loss_mask_of_two_turns(world: World) -> None:
-    ids, mask = world.chat.encode(written(("42",)), SPECS)
+    [(ids, mask)] = world.chat.encode(written(("42",)), SPECS)
     pieces = [str(world.chat.tokenizer.decode([i])) for i in ids]
     assert pieces[0].startswith(f"<|im_start|>system\n{SYSTEM}") and pieces[0].endswith(
         "<|im_end|>\n<|im_start|>user\n"
@@ -137,7 +137,7 @@ def test_golden_loss_mask_of_two_turns(world: World) -> None:
 
 def test_a_thinking_models_template_keeps_every_thought_and_groups_tool_results() -> None:
     chat = ChatFormat(byte_tokenizer(THINKING_TEMPLATE))
-    ids, mask = chat.encode(written(("42", "a b"), ("7",)), SPECS)
+    [(ids, mask)] = chat.encode(written(("42", "a b"), ("7",)), SPECS)
     text = str(chat.tokenizer.decode(ids))
     assert text.endswith(
         "<|im_start|>user\nWhat is 6 times 7?<|im_end|>\n"
@@ -177,7 +177,7 @@ def test_a_prompt_is_what_the_template_renders(chat: ChatFormat) -> None:
 
 def test_each_prompt_begins_with_the_earlier_prompt_and_turn(chat: ChatFormat) -> None:
     attempt = written(("42",), ("7", "8"), ("9",))
-    ids, mask = chat.encode(attempt, SPECS)
+    [(ids, mask)] = chat.encode(attempt, SPECS)
     prompt = chat.prompt(attempt.question, SPECS)
     for turn in attempt.turns:
         assert ids[: len(prompt)] == prompt and mask[len(prompt) - 1] == 0

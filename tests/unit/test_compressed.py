@@ -39,12 +39,12 @@ def asked(**options: Any) -> Problem:
     )
 
 
-def attempt(world: World, problem: Problem) -> tuple[Trajectory, list[str]]:
+def attempt(world: World, problem: Problem, **limits: Any) -> tuple[Trajectory, list[str]]:
     """The three searches and the answer, and the prompt of each turn."""
     calls = [ToolCall(name="search", arguments={"query": step["query"]}) for step in problem.data["steps"]]
     written = [world.chat.calls.render(f"thought {i}", [call]) for i, call in enumerate(calls, 1)]
     sampler = ScriptedSampler(world.chat, [*written, f"<answer>{problem.answer}</answer>"])
-    job = RolloutJob(problem=problem, max_new_tokens=400, max_turns=8)
+    job = RolloutJob(problem=problem, max_new_tokens=400, max_turns=8, **limits)
     made = asyncio.run(Agent(sampler, world.chat, 4096).attempt(job))
     return made, [world.chat.decode(request.prompt_ids) for request in sampler.requests]
 
@@ -74,6 +74,23 @@ def test_each_row_has_all_actions_and_the_last_observations(world: World, keep: 
     assert len(made.samples()) == len(made.turns) == 4
     for sample, turn in zip(made.samples(), made.turns, strict=True):
         assert turn.stop == sample.stop and sum(made.loss_mask[sample]) == turn.stop - turn.start
+
+
+def test_thoughts_stay_where_they_should(world: World) -> None:
+    made, prompts = attempt(world, asked(thoughts=True))
+    assert made.correct
+    for row, prompt in enumerate(prompts):
+        assert [f"<think>thought {k}</think>" in prompt for k in (1, 2, 3)] == [k <= row for k in (1, 2, 3)]
+        for k, one in enumerate(made.turns[:3]):  # as it was written, and once
+            assert prompt.count(one.text) == (k < row)
+        assert prompt.count('"search", "arguments"') == row
+
+
+def test_what_is_too_long_is_short_in_a_context_that_begins_anew_too(world: World) -> None:
+    made, prompts = attempt(world, asked(keep=2), max_observation_tokens=20)
+    for row, prompt in enumerate(prompts[1:], 1):
+        shown = made.turns[row - 1].results[0].output
+        assert shown in prompt and len(world.chat.outside(shown)) <= 20
 
 
 def turn(number: int, observations: int = 1, reply: str = "") -> Turn:

@@ -227,7 +227,7 @@ def test_results_with_images(chat: ChatFormat) -> None:
     )
     opening = (Message(role="user", content="Which number?", images=(picture(56, 84),)),)
     one = trajectory(opening=opening, turns=turns, token_ids=(), loss_mask=(), logprobs=())
-    ids, mask = chat.encode(one, [])
+    [(ids, mask)] = chat.encode(one, [])
     learned = str(chat.tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m]))
     assert learned == turns[0].text + "<|im_end|>" + turns[1].text + "<|im_end|>"
     assert str(chat.tokenizer.decode(ids)).endswith(

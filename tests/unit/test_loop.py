@@ -87,7 +87,7 @@ def test_a_written_attempt_is_encoded_as_it_would_have_been_sampled(world: World
             "max_turns": 9,
         }
         sampled, _ = attempt(world, [turn.text for turn in written.turns], **job)
-        ids, mask = world.chat.encode(written, specs_of(written))
+        [(ids, mask)] = world.chat.encode(written, specs_of(written))
         assert (list(sampled.token_ids), list(sampled.loss_mask)) == (ids, mask)
         assert (sampled.answer, sampled.correct) == (written.answer, written.correct)
 

@@ -53,7 +53,7 @@ def test_rows_are_what_the_chat_format_encodes(world: World) -> None:
     rows, too_long = encode_rows(world.demonstrations, world.model, MAX_LENGTH)
     assert (len(rows), too_long) == (len(world.demonstrations), 0)
     for row, one in zip(rows, world.demonstrations, strict=True):
-        ids, mask = world.chat.encode(one, specs_of(one))
+        [(ids, mask)] = world.chat.encode(one, specs_of(one))
         assert row == Row(token_ids=tuple(ids), mask=tuple(mask))
 
 

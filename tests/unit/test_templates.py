@@ -68,7 +68,7 @@ def listed(indent: int | None = None) -> str:
 def test_golden_qwen3() -> None:
     chat = CHATS["qwen3"]
     assert chat.calls is FORMATS["hermes"]
-    assert layout(chat, *chat.encode(attempt(chat, calls=2), [SPEC])) == [
+    assert layout(chat, *chat.encode(attempt(chat, calls=2), [SPEC])[0]) == [
         (
             f"<|im_start|>system\n{chat.calls.instructions}\n\n# Tools\n<tools>\n{listed()}\n</tools>\n"
             'Answer with <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call><|im_end|>\n'
@@ -89,7 +89,7 @@ def test_golden_qwen3_whose_template_opens_the_thought() -> None:
     """The opening tag is the template's, so it is not learned; the turn's text has it all the same."""
     chat = CHATS["qwen3-thinking"]
     one = attempt(chat)
-    runs = layout(chat, *chat.encode(one, [SPEC]))
+    runs = layout(chat, *chat.encode(one, [SPEC])[0])
     assert [run for run in runs if run[1]] == [
         (f"multiply</think>\n{CALL}<|im_end|>", 1),
         ("\n</think>\n\n<answer>42</answer><|im_end|>", 1),  # a turn without a thought has an empty one
@@ -104,7 +104,7 @@ def test_golden_llama_32() -> None:
     """The date is pinned, the tool speaks as `ipython` and in JSON, and nothing is asked in the template's name."""
     chat = CHATS["llama3.2"]
     assert chat.calls is FORMATS["llama"]
-    assert layout(chat, *chat.encode(attempt(chat), [SPEC])) == [
+    assert layout(chat, *chat.encode(attempt(chat), [SPEC])[0]) == [
         (
             "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\n"
             f"Today Date: 26 Jul 2024\n\n{chat.calls.instructions}<|eot_id|>"
@@ -131,7 +131,7 @@ def test_golden_llama_3_whose_template_passes_over_tools() -> None:
     """The tools are then in the system message; left to the template, the model would never hear of them."""
     chat = CHATS["llama3"]
     assert chat.calls is FORMATS["llama"]
-    assert layout(chat, *chat.encode(attempt(chat), [SPEC])) == [
+    assert layout(chat, *chat.encode(attempt(chat), [SPEC])[0]) == [
         (
             f"<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{chat.calls.instructions}\n\n"
             f"Tools:\n{listed()}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nWhat is 6 times 7?<|eot_id|>"
@@ -152,7 +152,7 @@ def test_golden_hermes() -> None:
     chat = CHATS["hermes"]
     assert chat.calls is FORMATS["hermes"]
     response = '<tool_response>\n{"name": "calculator", "content": "42 \\"sharp\\"\\n"}\n</tool_response>'
-    assert layout(chat, *chat.encode(attempt(chat, calls=2), [SPEC])) == [
+    assert layout(chat, *chat.encode(attempt(chat, calls=2), [SPEC])[0]) == [
         (
             f"<|begin_of_text|><|im_start|>system\nThe tools: <tools> {listed()} </tools> "
             'Call as <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call><|im_end|>\n'
@@ -173,7 +173,7 @@ def chat(request: pytest.FixtureRequest) -> ChatFormat:
 
 def test_each_prompt_begins_with_the_earlier_prompt_and_turn(chat: ChatFormat) -> None:
     one = attempt(chat)
-    ids, mask = chat.encode(one, [SPEC])
+    [(ids, mask)] = chat.encode(one, [SPEC])
     prompt = chat.prompt(one.question, [SPEC])
     for turn in one.turns:
         assert ids[: len(prompt)] == prompt and mask[len(prompt) - 1] == 0
@@ -286,7 +286,7 @@ def test_demonstrations_are_written_as_the_model_writes() -> None:
         Turn(text="<answer>42"),
     )
     one = trajectory(turns=turns, token_ids=(), loss_mask=(), logprobs=())
-    learned = [text for text, mask in layout(chat, *chat.encode(one, [SPEC])) if mask]
+    learned = [text for text, mask in layout(chat, *chat.encode(one, [SPEC])[0]) if mask]
     assert learned == [
         f"<think>multiply</think>\n{LLAMA_CALL}<|eot_id|>",
         "<think>hm</think>\nWhich one?<|eot_id|>",
@@ -298,7 +298,7 @@ def test_the_format_can_be_chosen() -> None:
     chat = ChatFormat(TOKENIZERS["qwen3"], FORMATS["toolrl"])
     assert FORMATS["toolrl"].instructions in str(chat.tokenizer.decode(chat.prompt("?", [SPEC])))
     one = trajectory(turns=(Turn(text=f"<think>a</think>\n{CALL}"),), token_ids=(), loss_mask=(), logprobs=())
-    learned = [text for text, mask in layout(chat, *chat.encode(one, [SPEC])) if mask]
+    learned = [text for text, mask in layout(chat, *chat.encode(one, [SPEC])[0]) if mask]
     expected = '<tool_call>\n{"name": "calculator", "parameters": {"expression": "6*7"}}\n</tool_call>'
     assert learned == [f"<think>a</think>\n{expected}<|im_end|>"]
 
