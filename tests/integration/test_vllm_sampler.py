@@ -73,6 +73,13 @@ class Engine:
         await load
         return list(await before), list(await after)
 
+    async def generate_interrupted(self, requests: Sequence[SampleRequest], after_s: float) -> list[Completion]:
+        """Completions as far as they are after some time."""
+        asked = asyncio.gather(*(self._engine.generate(request) for request in requests))
+        await asyncio.sleep(after_s)
+        await self._engine.interrupt()
+        return list(await asked)
+
     async def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return await self._engine.score(rows)
 
@@ -258,6 +265,20 @@ def test_it_ends_with_a_stop_id(case: Case) -> None:
 def test_wrong_requests_are_refused(case: Case, prompt: tuple[int, ...], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         case.actor.call("generate", [SampleRequest(prompt_ids=prompt, max_new_tokens=1)])
+
+
+def test_an_interrupted_completion_can_go_on(case: Case) -> None:
+    request = SampleRequest(prompt_ids=(1, 2, 3), max_new_tokens=90)
+    for after_s in (0.0, 0.05, 0.1, 0.2):
+        (piece,) = case.actor.call("generate_interrupted", [request], after_s)
+        if piece.interrupted and piece.token_ids:
+            break
+    assert piece.interrupted and not piece.stopped and 0 < len(piece.token_ids) < 90
+    rest = replace(request, prompt_ids=(1, 2, 3, *piece.token_ids), max_new_tokens=90 - len(piece.token_ids), seed=5)
+    (end,) = case.actor.call("generate", [rest])
+    assert not end.interrupted and len(piece.token_ids) + len(end.token_ids) == 90
+    expected = plain(case.model, [1, 2, 3, *piece.token_ids, *end.token_ids])[2:]
+    assert [*piece.logprobs, *end.logprobs] == pytest.approx(expected, abs=1e-4)
 
 
 def test_weights_are_taken_whole_and_at_once(case: Case) -> None:
