@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,7 @@ from journeyman.environments import ENVIRONMENTS
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
 from journeyman.rewards import REWARDS
-from journeyman.rollout.formats import FORMATS as CALL_FORMATS
+from journeyman.rollout.formats import CALL_FORMATS
 from journeyman.tools import TOOLS
 from journeyman.training.objective import OBJECTIVES
 
@@ -80,12 +81,14 @@ class _Registry:
     """The function or class that an entry stands for."""
     about: Callable[[Any], str | None] = inspect.getdoc
     """What it is."""
+    own_module: bool = False
+    """Whether a part has its module to itself: the papers that the module's docstring names are then its own."""
 
 
 def _registries() -> list[_Registry]:
     return [
-        _Registry(kind="tool", name="TOOLS", parts=TOOLS, options=lambda tool: _parameters(tool.run)),
-        _Registry(kind="environment", name="ENVIRONMENTS", parts=ENVIRONMENTS, options=_parameters),
+        _Registry(kind="tool", name="TOOLS", parts=TOOLS, options=lambda tool: _parameters(tool.run), own_module=True),
+        _Registry(kind="environment", name="ENVIRONMENTS", parts=ENVIRONMENTS, options=_parameters, own_module=True),
         _Registry(kind="reward", name="REWARDS", parts=REWARDS, options=_defaults),
         _Registry(kind="credit", name="CREDITS", parts=CREDITS, options=_defaults),
         _Registry(
@@ -124,6 +127,7 @@ def _registered(tests: Path) -> Iterator[Entry]:
                 registry.kind,
                 name,
                 text=registry.about(part) or "",
+                more=(sys.modules[named.__module__].__doc__ or "") if registry.own_module else "",
                 options=registry.options(part),
                 tested=_tests_of(tests, named.__module__, named.__name__, key=name, registry=registry.name),
                 module=named.__module__,
@@ -148,9 +152,12 @@ def _teachers(tests: Path) -> Iterator[Entry]:
         yield _entry("teacher", name, text=module.__doc__ or "", options=options, tested=tested, module=module.__name__)
 
 
-def _entry(kind: str, name: str, *, text: str, options: tuple[str, ...], tested: tuple[str, ...], module: str) -> Entry:
+def _entry(
+    kind: str, name: str, *, text: str, options: tuple[str, ...], tested: tuple[str, ...], module: str, more: str = ""
+) -> Entry:
+    """`more`: text that names papers of the part, too."""
     paragraph = " ".join(text.split("\n\n")[0].split())
-    papers = tuple(dict.fromkeys(PAPER.findall(text)))
+    papers = tuple(dict.fromkeys(PAPER.findall(f"{text} {more}")))
     return Entry(kind=kind, name=name, doc=paragraph, papers=papers, options=options, tested=tested, module=module)
 
 

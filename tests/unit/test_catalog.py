@@ -15,7 +15,7 @@ from journeyman.environments import ENVIRONMENTS
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
 from journeyman.rewards import REWARDS
-from journeyman.rollout.formats import FORMATS as CALL_FORMATS
+from journeyman.rollout.formats import CALL_FORMATS
 from journeyman.tools import TOOLS
 from journeyman.training.objective import OBJECTIVES
 

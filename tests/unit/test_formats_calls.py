@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from journeyman.errors import UserError
 from journeyman.messages import ParsedTurn, ToolCall
-from journeyman.rollout.formats import FORMATS, MAX_CALLS, MAX_DEPTH, CallFormat, detect, format_of
+from journeyman.rollout.formats import CALL_FORMATS, MAX_CALLS, MAX_DEPTH, CallFormat, detect, format_of
 from journeyman.rollout.parse import parse_turn, render_call
 from journeyman.tools.base import function_tool
 
@@ -42,15 +42,15 @@ WRITTEN = {
 """The documented layout of two calls, written out."""
 
 
-@pytest.fixture(params=list(FORMATS))
+@pytest.fixture(params=list(CALL_FORMATS))
 def wire(request: pytest.FixtureRequest) -> CallFormat:
-    return FORMATS[request.param]
+    return CALL_FORMATS[request.param]
 
 
 def test_two_calls_in_each_layout(wire: CallFormat) -> None:
     assert wire.render("hm", [SIX, CITY]) == WRITTEN[wire.name]
     assert wire.parse(WRITTEN[wire.name]).calls == (SIX, CITY)
-    assert wire.name in FORMATS and FORMATS[wire.name] is wire
+    assert wire.name in CALL_FORMATS and CALL_FORMATS[wire.name] is wire
 
 
 def test_the_default_is_what_it_was() -> None:
@@ -84,7 +84,7 @@ def test_the_default_is_what_it_was() -> None:
 def test_layouts_that_models_write(name: str, text: str, calls: list[tuple[str, dict[str, Any]]] | None) -> None:
     if calls is None:
         calls = [("t", {"a": True, "b": None, "c": [1, 2], "d": {"k": ["it's"]}})]
-    parsed = FORMATS[name].parse(text)
+    parsed = CALL_FORMATS[name].parse(text)
     assert [(call.name, call.arguments) for call in parsed.calls] == calls and not parsed.error
 
 
@@ -102,7 +102,7 @@ def test_an_answer_and_words_for_the_user(wire: CallFormat) -> None:
 
 
 def test_words_may_stand_before_llamas_tag() -> None:
-    parsed = FORMATS["llama"].parse('I look it up.<|python_tag|>{"name": "t", "parameters": {}}')
+    parsed = CALL_FORMATS["llama"].parse('I look it up.<|python_tag|>{"name": "t", "parameters": {}}')
     assert parsed == ParsedTurn(calls=(ToolCall(name="t", arguments={}),), text="I look it up.")
 
 
@@ -186,12 +186,12 @@ def test_nobody_elses_words_count(wire: CallFormat) -> None:
     ],
 )
 def test_malformed_turns_say_why_and_ask_for_nothing(name: str, text: str, error: str) -> None:
-    assert FORMATS[name].parse(text) == ParsedTurn(error=error)
+    assert CALL_FORMATS[name].parse(text) == ParsedTurn(error=error)
 
 
 @pytest.mark.parametrize("order", ["<response>1</response><tool_call>{}</tool_call>", "<tool_call>{}", "</response>"])
 def test_toolrls_sections_come_once_and_in_order(order: str) -> None:
-    parsed = FORMATS["toolrl"].parse(f"<think></think>{order}")
+    parsed = CALL_FORMATS["toolrl"].parse(f"<think></think>{order}")
     assert parsed == ParsedTurn(error="a section twice, in the wrong order, or without its end")
 
 
@@ -244,7 +244,7 @@ TURNS = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=14).map
 
 
 @settings(max_examples=100)
-@given(st.sampled_from(list(FORMATS.values())), TURNS)
+@given(st.sampled_from(list(CALL_FORMATS.values())), TURNS)
 def test_any_text_parses_to_one_thing_that_can_be_stored(wire: CallFormat, text: str) -> None:
     for turn in (text, f"<think></think>{text}"):
         parsed = wire.parse(turn)
@@ -270,7 +270,7 @@ CALLS = st.builds(ToolCall, name=NAMES, arguments=st.dictionaries(NAMES | st.jus
 
 
 @settings(max_examples=100)
-@given(st.sampled_from(list(FORMATS.values())), st.lists(CALLS, min_size=1, max_size=3), TEXTS)
+@given(st.sampled_from(list(CALL_FORMATS.values())), st.lists(CALLS, min_size=1, max_size=3), TEXTS)
 def test_what_is_rendered_is_read_back(wire: CallFormat, calls: list[ToolCall], thought: str) -> None:
     """Whatever stands in the arguments, tags of the format too."""
     text = wire.render(thought.replace("</think>", ""), calls)
@@ -280,10 +280,10 @@ def test_what_is_rendered_is_read_back(wire: CallFormat, calls: list[ToolCall], 
 @given(st.dictionaries(TEXTS, JSON, max_size=3), st.sampled_from(["hermes", "llama", "toolrl", "pythonic"]), TEXTS)
 def test_argument_names_may_be_anything(arguments: dict[str, Any], name: str, tool: str) -> None:
     call = ToolCall(name="t" if name == "pythonic" else tool, arguments=arguments)
-    assert FORMATS[name].parse(FORMATS[name].render("a", [call])).calls == (call,)
+    assert CALL_FORMATS[name].parse(CALL_FORMATS[name].render("a", [call])).calls == (call,)
 
 
-@given(st.sampled_from(list(FORMATS.values())), st.text(st.characters(exclude_characters="<>")))
+@given(st.sampled_from(list(CALL_FORMATS.values())), st.text(st.characters(exclude_characters="<>")))
 def test_an_answer_is_read_back(wire: CallFormat, answer: str) -> None:
     parsed = wire.parse(wire.render("a", answer=answer))
     assert (parsed.answer, parsed.error, parsed.calls) == (answer.strip(), "", ())
@@ -309,7 +309,7 @@ def test_toolrls_own_gold_turns(shared_data: Path) -> None:
     import pyarrow.parquet as pq
 
     rows = pq.read_table(shared_data / "toolrl_rlla_test" / "dataset" / "rlla_4k" / "test.parquet").to_pylist()
-    wire, asked = FORMATS["toolrl"], 0
+    wire, asked = CALL_FORMATS["toolrl"], 0
     for row in rows:
         text = row["reward_model"]["ground_truth"]
         parsed = wire.parse(text)
@@ -335,14 +335,14 @@ def test_untyped_values_are_read_by_the_tools_schema() -> None:
         "<tool_call>\n<function=send>\n<parameter=postcode>\n01234\n</parameter>\n"
         "<parameter=copies>\n2\n</parameter>\n</function>\n</tool_call>"
     )
-    (call,) = FORMATS["xml"].parse(text.replace("01234", "53111"), [spec]).calls
+    (call,) = CALL_FORMATS["xml"].parse(text.replace("01234", "53111"), [spec]).calls
     assert call.arguments == {"postcode": "53111", "copies": 2}
-    (call,) = FORMATS["xml"].parse(text.replace("01234", "53111")).calls
+    (call,) = CALL_FORMATS["xml"].parse(text.replace("01234", "53111")).calls
     assert call.arguments == {"postcode": 53111, "copies": 2}
 
 
 def test_a_format_is_found_by_name_or_template() -> None:
-    assert all(format_of(name) is wire for name, wire in FORMATS.items())
+    assert all(format_of(name) is wire for name, wire in CALL_FORMATS.items())
     assert format_of(None).name == "hermes"
     signs = {
         "{{ '<|im_start|>system\n# Tools in <tool_call></tool_call>' }}": "hermes",
@@ -352,6 +352,6 @@ def test_a_format_is_found_by_name_or_template() -> None:
         "{% for m in messages %}{{ m.content }}{% endfor %}": "hermes",
     }
     for template, name in signs.items():
-        assert format_of(template) is detect(template) is FORMATS[name]
+        assert format_of(template) is detect(template) is CALL_FORMATS[name]
     with pytest.raises(UserError, match="no call format is named 'hermez'"):
         format_of("hermez")

@@ -12,7 +12,7 @@ from journeyman.config import PretrainedModel
 from journeyman.errors import UserError
 from journeyman.messages import Message, ToolCall, ToolResult
 from journeyman.rollout.chat import ChatFormat
-from journeyman.rollout.formats import FORMATS
+from journeyman.rollout.formats import CALL_FORMATS
 from journeyman.training.model import load_tokenizer, make_base
 from journeyman.trajectory import Trajectory, Turn
 from tests.unit import chat_templates as families
@@ -67,7 +67,7 @@ def listed(indent: int | None = None) -> str:
 
 def test_golden_qwen3() -> None:
     chat = CHATS["qwen3"]
-    assert chat.calls is FORMATS["hermes"]
+    assert chat.calls is CALL_FORMATS["hermes"]
     assert layout(chat, *chat.encode(attempt(chat, calls=2), [SPEC])[0]) == [
         (
             f"<|im_start|>system\n{chat.calls.instructions}\n\n# Tools\n<tools>\n{listed()}\n</tools>\n"
@@ -103,7 +103,7 @@ def test_golden_qwen3_whose_template_opens_the_thought() -> None:
 def test_golden_llama_32() -> None:
     """The date is pinned, the tool speaks as `ipython` and in JSON, and nothing is asked in the template's name."""
     chat = CHATS["llama3.2"]
-    assert chat.calls is FORMATS["llama"]
+    assert chat.calls is CALL_FORMATS["llama"]
     assert layout(chat, *chat.encode(attempt(chat), [SPEC])[0]) == [
         (
             "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\n"
@@ -130,7 +130,7 @@ def test_golden_llama_32() -> None:
 def test_golden_llama_3_whose_template_passes_over_tools() -> None:
     """The tools are then in the system message; left to the template, the model would never hear of them."""
     chat = CHATS["llama3"]
-    assert chat.calls is FORMATS["llama"]
+    assert chat.calls is CALL_FORMATS["llama"]
     assert layout(chat, *chat.encode(attempt(chat), [SPEC])[0]) == [
         (
             f"<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{chat.calls.instructions}\n\n"
@@ -150,7 +150,7 @@ def test_golden_llama_3_whose_template_passes_over_tools() -> None:
 
 def test_golden_hermes() -> None:
     chat = CHATS["hermes"]
-    assert chat.calls is FORMATS["hermes"]
+    assert chat.calls is CALL_FORMATS["hermes"]
     response = '<tool_response>\n{"name": "calculator", "content": "42 \\"sharp\\"\\n"}\n</tool_response>'
     assert layout(chat, *chat.encode(attempt(chat, calls=2), [SPEC])[0]) == [
         (
@@ -295,8 +295,8 @@ def test_demonstrations_are_written_as_the_model_writes() -> None:
 
 
 def test_the_format_can_be_chosen() -> None:
-    chat = ChatFormat(TOKENIZERS["qwen3"], FORMATS["toolrl"])
-    assert FORMATS["toolrl"].instructions in str(chat.tokenizer.decode(chat.prompt("?", [SPEC])))
+    chat = ChatFormat(TOKENIZERS["qwen3"], CALL_FORMATS["toolrl"])
+    assert CALL_FORMATS["toolrl"].instructions in str(chat.tokenizer.decode(chat.prompt("?", [SPEC])))
     one = trajectory(turns=(Turn(text=f"<think>a</think>\n{CALL}"),), token_ids=(), loss_mask=(), logprobs=())
     learned = [text for text, mask in layout(chat, *chat.encode(one, [SPEC])[0]) if mask]
     expected = '<tool_call>\n{"name": "calculator", "parameters": {"expression": "6*7"}}\n</tool_call>'
@@ -308,8 +308,8 @@ def test_the_chosen_format_goes_along_with_the_model(world: World, tmp_path: Pat
     config = PretrainedModel(path=str(world.model), calls="pythonic")
     make_base(config, chosen, texts=[], specs=[], phrases=[], seed=0)
     load_tokenizer(chosen).save_pretrained(again)  # as the learner does with every policy
-    assert ChatFormat.of_folder(world.model).calls is FORMATS["hermes"]
-    assert ChatFormat.of_folder(chosen).calls is ChatFormat.of_folder(again).calls is FORMATS["pythonic"]
+    assert ChatFormat.of_folder(world.model).calls is CALL_FORMATS["hermes"]
+    assert ChatFormat.of_folder(chosen).calls is ChatFormat.of_folder(again).calls is CALL_FORMATS["pythonic"]
 
 
 def test_of_several_templates_the_one_for_tools_counts() -> None:
@@ -318,7 +318,7 @@ def test_of_several_templates_the_one_for_tools_counts() -> None:
     tokenizer = families.hermes()
     tokenizer.chat_template = {"default": plain, "tool_use": families.HERMES}
     chat = ChatFormat(tokenizer)
-    assert chat.calls is FORMATS["hermes"]
+    assert chat.calls is CALL_FORMATS["hermes"]
     assert chat.encode(attempt(chat), [SPEC]) == CHATS["hermes"].encode(attempt(chat), [SPEC])
 
 

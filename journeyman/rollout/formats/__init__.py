@@ -8,7 +8,7 @@ from journeyman.rollout.formats.pythonic import Pythonic
 from journeyman.rollout.formats.toolrl import ToolRL
 from journeyman.rollout.formats.xml import Xml
 
-FORMATS: dict[str, CallFormat] = {
+CALL_FORMATS: dict[str, CallFormat] = {
     "hermes": Hermes(),
     "llama": Llama(),
     "pythonic": Pythonic(),
@@ -31,18 +31,18 @@ _SIGNS = (
 
 def detect(template: str) -> CallFormat:
     """The format that a chat template teaches; `hermes` where it says nothing about calls."""
-    return FORMATS[next((name for name, sign in _SIGNS if sign in template), "hermes")]
+    return CALL_FORMATS[next((name for name, sign in _SIGNS if sign in template), "hermes")]
 
 
 def format_of(template_or_name: str | None) -> CallFormat:
     """A format by its name, or by a model's chat template. Raises `UserError`."""
     if template_or_name is None:
-        return FORMATS["hermes"]
-    if template_or_name in FORMATS:
-        return FORMATS[template_or_name]
+        return CALL_FORMATS["hermes"]
+    if template_or_name in CALL_FORMATS:
+        return CALL_FORMATS[template_or_name]
     if "{{" in template_or_name or "{%" in template_or_name:
         return detect(template_or_name)
-    raise UserError(f"no call format is named {template_or_name!r}", remedy=f"take one of {', '.join(FORMATS)}")
+    raise UserError(f"no call format is named {template_or_name!r}", remedy=f"take one of {', '.join(CALL_FORMATS)}")
 
 
-__all__ = ["FORMATS", "MAX_CALLS", "MAX_DEPTH", "CallFormat", "detect", "format_of"]
+__all__ = ["CALL_FORMATS", "MAX_CALLS", "MAX_DEPTH", "CallFormat", "detect", "format_of"]
