@@ -77,7 +77,7 @@ class Delphi(Environment):
 class Asking(ChatFormat):
     """Reads a call into every turn: an untrained model asks for none by itself."""
 
-    def parse(self, text: str) -> ParsedTurn:
+    def parse(self, text: str, specs: Sequence[Mapping[str, Any]] = ()) -> ParsedTurn:
         return ParsedTurn(calls=(CALL,), text=text)
 
 
@@ -396,8 +396,9 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
     class Silent(ChatFormat):
         calls = 0
 
-        def parse(self, text: str) -> ParsedTurn:
-            return ParsedTurn(calls=(CALL,) * self.calls) if self.calls else super().parse(text)
+        def parse(self, text: str, specs: Sequence[Mapping[str, Any]] = ()) -> ParsedTurn:
+            read = super().parse(text, specs)
+            return replace(read, calls=read.calls * self.calls)
 
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = build(Path(folder)).tokenizer

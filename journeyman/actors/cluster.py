@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from journeyman.actors.guard import raylet_of
 from journeyman.config import ComputeConfig
 from journeyman.errors import InfrastructureError
 
@@ -95,8 +96,12 @@ def _local_options(compute: ComputeConfig) -> dict[str, Any]:
     }
 
 
-def _start_guard() -> subprocess.Popen:
-    guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(os.getpid())]
+def _start_guard() -> subprocess.Popen | None:
+    """None where the raylet is gone already. It is named here: once its owner is killed, nobody can tell whose it was."""
+    raylet = raylet_of(os.getpid())
+    if not raylet:
+        return None
+    guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), raylet]
     return subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
 
 

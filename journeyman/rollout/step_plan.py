@@ -99,7 +99,7 @@ def lay_out(rows: Mapping[int, Row], new: Sequence[Row], time: int, cache: SlotC
 
 def _arrange(rows: Sequence[Row], cached: Sequence[int], counts: Sequence[int], cache: SlotCache) -> Arrangement:
     """`cached`: how many tokens of each row's prompt stand before the step's own; `counts`: how many those are."""
-    # A GPU's attention hands out no log-sum-exps by which parts could be merged.
+    # Merging is written for the CPU's attention alone: on a GPU every row reads all of its own.
     least = _SHARE_BYTES // cache.row_bytes if cache.device.type == "cpu" else sys.maxsize
     chains = [
         row.hashes if len(row.hashes) * BLOCK <= count else row.hashes[: count // BLOCK]

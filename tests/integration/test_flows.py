@@ -356,7 +356,7 @@ def test_a_run_that_is_interrupted_ends_cancelled(journeyman_home: Path) -> None
     process = start(SLOW)
     checkpoint = wait_for(journeyman_home, "work/*/checkpoint")
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     record = RunStore(journeyman_home).find()
     assert (record.status, record.stages["synthesize"].status) == (Status.CANCELLED, Status.CANCELLED)
     assert (checkpoint.parent / "closed").read_text() == str(process.pid), "the stage cleaned up"

@@ -174,6 +174,7 @@ async def rollouts(engine: TorchEngine, model: PreTrainedModel, seed: int, count
                 task.cancel()
                 break
             completion = await task
+            assert len(completion.token_ids) == request.max_new_tokens  # its own, not another row's
             worst = max(worst, mismatch(model, request, completion))
             ids += completion.token_ids + draw_ids(draw, draw.randrange(0, 12))
         return worst
