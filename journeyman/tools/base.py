@@ -9,11 +9,7 @@ from functools import cached_property
 from typing import Any, Protocol, cast
 
 from journeyman.messages import Fault, Image, ToolResult
-from journeyman.tools.signature import Signature
-
-
-class ToolError(ValueError):
-    """The model's mistake: its text becomes the observation."""
+from journeyman.tools.signature import Signature, ToolError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,3 +130,6 @@ def function_tool(function: Callable[..., Any], *, limits: Limits = Limits()) ->
     made = FunctionTool()
     made.name, made.limits, made.run = function.__name__, limits, function
     return made
+
+
+__all__ = ["CallContext", "FunctionTool", "Limits", "Tool", "ToolError", "ToolOutput", "function_tool"]

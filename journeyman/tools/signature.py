@@ -15,6 +15,10 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 _ARGUMENT = re.compile(r"^(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
 
 
+class ToolError(ValueError):
+    """The model's mistake: its text becomes the observation."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """What a function takes from the model."""
@@ -51,8 +55,6 @@ class Signature:
 
     def check(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as the function takes them. Raises `ToolError` in words that a model can act on."""
-        from journeyman.tools.base import ToolError
-
         try:
             text = json.dumps(dict(arguments), ensure_ascii=False).encode()
             made = self.model.model_validate_json(text)

@@ -325,7 +325,11 @@ def wait_until(done: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-SLOW = "from tests.integration.toy_flows import slow; slow()"
+# Whoever starts the tests in the background has SIGINT ignored, which is inherited.
+SLOW = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    " from tests.integration.toy_flows import slow; slow()"
+)
 
 
 def test_a_killed_run_is_marked_and_the_next_one_goes_on_from_its_checkpoint(
