@@ -394,11 +394,11 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
     """CPU milliseconds of the loop itself, with a sampler that costs nothing: a turn, and a call more in it."""
 
     class Silent(ChatFormat):
-        calls = 0
+        times = 1
 
         def parse(self, text: str, specs: Sequence[Mapping[str, Any]] = ()) -> ParsedTurn:
             read = super().parse(text, specs)
-            return replace(read, calls=read.calls * self.calls)
+            return replace(read, calls=read.calls * self.times)
 
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = build(Path(folder)).tokenizer
@@ -408,7 +408,7 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
     )
     found = {}
     for calls in (1, 2):
-        chat.calls = calls
+        chat.times = calls
         asked = [replace(job, max_turns=8, max_new_tokens=len(written)) for job in jobs(options)]
         agent = Agent(Instant(written), chat, 100_000)  # type: ignore[arg-type]
         asyncio.run(free_running(agent, asked[:8]))
