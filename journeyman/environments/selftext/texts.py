@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,13 +87,13 @@ class SelfText(Environment):
         """Whether a problem can be made of it."""
         raise NotImplementedError
 
+    @abstractmethod
     def make(self, rng: random.Random) -> str | Trace:
         """A document made on the spot."""
-        raise NotImplementedError
 
+    @abstractmethod
     def problem(self, document: str | Trace, rng: random.Random) -> Problem | None:
         """A problem of a usable document; None where this draw gave none."""
-        raise NotImplementedError
 
     @cached_property
     def _documents(self) -> list[str | Trace]:
