@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -166,6 +166,11 @@ class Trajectory:
 
     def scored(self, reward: float | None, parts: Mapping[str, float]) -> "Trajectory":
         return replace(self, reward=reward, reward_parts=dict(parts))
+
+
+def oldest_version(versions: Sequence[int], mask: Sequence[int]) -> int:
+    """Of the weights that sampled a token: T versions and their loss mask; 0 where none was sampled."""
+    return min((version for version, learned in zip(versions, mask, strict=True) if learned), default=0)
 
 
 def schema() -> "pa.Schema":
@@ -346,6 +351,7 @@ __all__ = [
     "from_row",
     "message_from_json",
     "message_to_json",
+    "oldest_version",
     "read_trajectories",
     "schema",
     "to_row",

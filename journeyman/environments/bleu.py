@@ -3,8 +3,8 @@
 import math
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+
+from journeyman.tools.similarity import grams
 
 ORDER = 4
 """Longest word sequence that counts."""
@@ -25,13 +25,9 @@ def sentence_bleu(hypothesis: str, reference: str) -> float:
         return 0.0
     total = 0.0
     for order in range(1, ORDER + 1):
-        mine, theirs = _sequences(made, order), _sequences(gold, order)
+        mine, theirs = grams(made, order), grams(gold, order)
         hits, count = (mine & theirs).total(), mine.total()
         if order == 1 and not hits:
             return 0.0
         total += math.log(hits / count if order == 1 else (hits + 1) / (count + 1)) / ORDER
     return math.exp(total + min(0.0, 1 - len(gold) / len(made)))
-
-
-def _sequences(made: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(made[i : i + order]) for i in range(len(made) - order + 1))

@@ -10,7 +10,7 @@ from typing import Any
 
 from journeyman.environments.base import Course, Environment, Step, same_answer, validate
 from journeyman.environments.episode import Episode, Reaction, Verdict
-from journeyman.environments.rows import Apart, Reading
+from journeyman.environments.rows import BadRow, Reading, read_each
 from journeyman.environments.solve_score import Goal, TurnScore, end_score, solved_goals, turn_score
 from journeyman.errors import DataError
 from journeyman.messages import Fault, ParsedTurn, ToolCall, ToolResult
@@ -119,13 +119,13 @@ class Built(Environment):
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
         """A problem of each row of a world's `problems.jsonl`: `calls` and `goals` are JSON text there."""
-        problems, apart = [], []
-        for number, row in enumerate(rows):
-            try:
-                problems.append(self._problem(row))
-            except (KeyError, TypeError, ValueError) as error:
-                apart.append(Apart(row=number, reason="not a problem of a built world", detail=str(error)[:200]))
-        return Reading(problems=tuple(problems), apart=tuple(apart))
+        return read_each(rows, self._usable)
+
+    def _usable(self, row: Mapping[str, Any]) -> Problem:
+        try:
+            return self._problem(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadRow("not a problem of a built world", str(error)[:200]) from error
 
     def _problem(self, row: Mapping[str, Any]) -> Problem:
         calls, goals = json.loads(row["calls"]), json.loads(row["goals"])

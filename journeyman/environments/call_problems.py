@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from journeyman.environments.gsm8k import BadRow
+from journeyman.environments.rows import BadRow
 from journeyman.graders.calls import read_item
 from journeyman.graders.grade import GradeError
 from journeyman.problem import Problem, problem_id

@@ -18,8 +18,7 @@ from journeyman.environments.base import Course, Environment, Step, validate
 from journeyman.environments.call_drafts import draft
 from journeyman.environments.call_problems import FAMILY, as_call, bfcl_problem
 from journeyman.environments.episode import Episode, Reaction, Verdict
-from journeyman.environments.gsm8k import BadRow
-from journeyman.environments.rows import Apart, Reading
+from journeyman.environments.rows import Reading, read_each
 from journeyman.graders.calls import CallItem, read_item, verdict
 from journeyman.graders.partial import partial_match
 from journeyman.messages import Message, ParsedTurn, ToolCall, ToolResult
@@ -56,13 +55,7 @@ class Calls(Environment):
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
         """A problem of each BFCL row with its `ground_truth` (nested values may be JSON text)."""
-        problems, apart = [], []
-        for number, row in enumerate(rows):
-            try:
-                problems.append(bfcl_problem(row))
-            except BadRow as bad:
-                apart.append(Apart(row=number, reason=bad.reason, detail=bad.detail))
-        return Reading(problems=tuple(problems), apart=tuple(apart))
+        return read_each(rows, bfcl_problem)
 
     def generate(self, rng: random.Random) -> Iterator[Problem]:
         """Made-up problems: one call, several, none, several turns."""

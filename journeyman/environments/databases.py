@@ -22,7 +22,7 @@ from journeyman.environments.base import Course, Environment, Step, validate
 from journeyman.environments.database_questions import Draft, Questions
 from journeyman.environments.episode import Episode, Verdict
 from journeyman.environments.result_rows import read_rows, rows_found, same_rows, text_of
-from journeyman.environments.rows import Apart, Reading
+from journeyman.environments.rows import BadRow, Reading, read_each
 from journeyman.environments.shop import make_shop
 from journeyman.errors import DataError
 from journeyman.messages import Message, ToolCall
@@ -148,16 +148,16 @@ class Databases(Environment):
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
         """A problem of each row whose gold query gives something; the other rows are kept apart."""
-        problems, apart = [], []
-        for number, row in enumerate(rows):
-            try:
-                problems.append(self._read(row))
-            except DataError as error:
-                apart.append(Apart(row=number, reason="no such database", detail=str(error)))
-            except ToolError as error:
-                reason, _, detail = str(error).partition(": ")
-                apart.append(Apart(row=number, reason=reason, detail=detail))
-        return Reading(problems=tuple(problems), apart=tuple(apart))
+        return read_each(rows, self._usable)
+
+    def _usable(self, row: Mapping[str, Any]) -> Problem:
+        try:
+            return self._read(row)
+        except DataError as error:
+            raise BadRow("no such database", str(error)) from error
+        except ToolError as error:
+            reason, _, detail = str(error).partition(": ")
+            raise BadRow(reason, detail) from error
 
     def _read(self, row: Mapping[str, Any]) -> Problem:
         question, query, database = _text(row, "question"), _text(row, "query", "SQL", "sql"), _text(row, *_DATABASE)

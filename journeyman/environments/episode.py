@@ -85,7 +85,7 @@ class Episode:
     def shown(self) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...]]:
         """(opening, specs) as a trajectory stores them: empty where question and family say it all."""
         opening = self.opening()
-        plain = (Message(role="user", content=self.problem.question),)
+        plain = Episode.opening(self)
         own = bool(self.problem.world) or type(self).offered is not Episode.offered
         specs = tuple(tool.spec() for tool in self.tools.values()) if own else ()
         return (() if opening == plain else opening), specs

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from journeyman.environments.base import Course, Environment, Step
-from journeyman.environments.rows import Apart, Reading
+from journeyman.environments.rows import BadRow, Reading, read_each
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import Tool, ToolError
 from journeyman.tools.calculator import Calculator, calculate
@@ -34,14 +34,6 @@ EXAMPLES: Sequence[Mapping[str, str]] = (
 """Made-up rows that `validate` falls back to."""
 
 
-class BadRow(ValueError):
-    """Why a row can't be used: a fixed phrase, and what in the row it is about."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(reason, detail)
-
-
 class Gsm8k(Environment):
     """Word problems read from rows."""
 
@@ -57,13 +49,7 @@ class Gsm8k(Environment):
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
         """A problem of each row whose annotations compute what they say; the other rows are kept apart."""
-        problems, apart = [], []
-        for number, row in enumerate(rows):
-            try:
-                problems.append(self._problem(row))
-            except BadRow as bad:
-                apart.append(Apart(row=number, reason=bad.reason, detail=bad.detail))
-        return Reading(problems=tuple(problems), apart=tuple(apart))
+        return read_each(rows, self._problem)
 
     def _problem(self, row: Mapping[str, Any]) -> Problem:
         question, solution = row["question"], row["answer"]

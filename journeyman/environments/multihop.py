@@ -19,7 +19,7 @@ from journeyman.environments.base import Course, Environment, Step, walked
 from journeyman.environments.episode import Episode, Reaction, Verdict
 from journeyman.environments.history import turn_from_json, turn_messages, turn_of, turn_to_json
 from journeyman.environments.knowledge import new_names
-from journeyman.environments.rows import Apart, Reading
+from journeyman.environments.rows import BadRow, Reading, read_each
 from journeyman.messages import Message, ParsedTurn, ToolCall, ToolResult
 from journeyman.problem import Problem, problem_id
 from journeyman.seeds import derive
@@ -231,15 +231,11 @@ class MultiHop(Environment):
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
         """A problem of each row with a question and an answer."""
-        problems, apart = [], []
-        for number, row in enumerate(rows):
-            if reason := unusable(row):
-                apart.append(Apart(row=number, reason=reason, detail=str(row.get("question", ""))[:200]))
-            else:
-                problems.append(self._problem(row))
-        return Reading(problems=tuple(problems), apart=tuple(apart))
+        return read_each(rows, self._problem)
 
     def _problem(self, row: Mapping[str, Any]) -> Problem:
+        if reason := unusable(row):
+            raise BadRow(reason, str(row.get("question", ""))[:200])
         titles, corpus = read_pages(row)
         aliases = [str(alias) for alias in row.get("aliases") or row.get("answer_aliases") or ()]
         hops = [hop["answer"] for hop in row.get("question_decomposition") or () if hop.get("answer")]

@@ -1,7 +1,7 @@
 """Environments whose problems are rows of a data set."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,6 +37,25 @@ class Reading:
             "apart": len(self.apart),
         }
         return totals | {f"apart: {reason}": count for reason, count in sorted(reasons.items())}
+
+
+class BadRow(ValueError):
+    """Why a row can't be used: a fixed phrase, and what in the row it is about."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(reason, detail)
+
+
+def read_each(rows: Iterable[Mapping[str, Any]], make: Callable[[Mapping[str, Any]], Problem]) -> Reading:
+    """A problem of each row; those for which `make` raises `BadRow` are kept apart."""
+    problems, apart = list[Problem](), list[Apart]()
+    for number, row in enumerate(rows):
+        try:
+            problems.append(make(row))
+        except BadRow as bad:
+            apart.append(Apart(row=number, reason=bad.reason, detail=bad.detail))
+    return Reading(problems=tuple(problems), apart=tuple(apart))
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from journeyman.environments.base import Course, Environment, Step, walked
 from journeyman.environments.bleu import sentence_bleu, words
 from journeyman.environments.episode import Episode, Verdict
 from journeyman.environments.invented_language import Language, Sentence, sentence
-from journeyman.environments.rows import Apart, Reading
+from journeyman.environments.rows import BadRow, Reading, read_each
 from journeyman.messages import Message, ToolCall
 from journeyman.problem import Problem, problem_id
 from journeyman.tools.base import CallContext, Tool
@@ -89,18 +89,17 @@ class Translation(Environment):
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
         """A problem of each row with a text in both languages, its own columns or within `translation`."""
-        problems, apart = [], []
-        for number, row in enumerate(rows):
-            pair = row.get("translation") if isinstance(row.get("translation"), Mapping) else row
-            assert isinstance(pair, Mapping)
-            source, target = (pair.get(name) for name in (self._source, self._target))
-            if not isinstance(source, str) or not isinstance(target, str):
-                apart.append(Apart(row=number, reason=f"no text in {self._source} and {self._target}"))
-            elif not words(source) or not words(target):
-                apart.append(Apart(row=number, reason="a text without words"))
-            else:
-                problems.append(self._row(source.strip(), target.strip()))
-        return Reading(problems=tuple(problems), apart=tuple(apart))
+        return read_each(rows, self._read)
+
+    def _read(self, row: Mapping[str, Any]) -> Problem:
+        pair = row.get("translation") if isinstance(row.get("translation"), Mapping) else row
+        assert isinstance(pair, Mapping)
+        source, target = (pair.get(name) for name in (self._source, self._target))
+        if not isinstance(source, str) or not isinstance(target, str):
+            raise BadRow(f"no text in {self._source} and {self._target}")
+        if not words(source) or not words(target):
+            raise BadRow("a text without words")
+        return self._row(source.strip(), target.strip())
 
     def _row(self, source: str, target: str) -> Problem:
         question = f"Translate from {self._source} into {self._target}: {source}"

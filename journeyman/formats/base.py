@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from journeyman.environments.gsm8k import BadRow
+from journeyman.environments.rows import BadRow
 from journeyman.problem import Problem
 from journeyman.trajectory import Trajectory
 

@@ -17,7 +17,7 @@ from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.rollout.truncate import truncate
 from journeyman.seeds import derive
 from journeyman.tools.base import CallContext
-from journeyman.trajectory import StopReason, Trajectory, Turn
+from journeyman.trajectory import StopReason, Trajectory, Turn, oldest_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,13 @@ class Snapshot:
     """The world's `state_dict`."""
 
 
+def failure_of(error: Exception) -> tuple[StopReason, str]:
+    """(stop reason, what failed) of an attempt that ends with an error of infrastructure, or of its world."""
+    if isinstance(error, InfrastructureError):
+        return StopReason.INFRASTRUCTURE, str(error)
+    return StopReason.ENVIRONMENT, f"{type(error).__name__}: {error}"
+
+
 class Attempt:
     """One attempt at a problem. Whatever fails in it is recorded as its stop reason.
 
@@ -39,7 +46,7 @@ class Attempt:
     def __init__(self, job: RolloutJob, chat: ChatFormat, max_length: int) -> None:
         """Only `begin` and `resumed` call it."""
         self._job, self._chat, self._max_length = job, chat, max_length
-        self._id = f"{derive(job.problem.id, job.seed, job.sample):016x}"
+        self._id = job.trajectory_id()
         context = CallContext(trajectory=self._id, seed=derive(job.seed, "world"))
         self._episode: Episode = environment_of(job.problem).reset(job.problem, context)
         self._specs = [tool.spec() for tool in self._episode.tools.values()]
@@ -63,10 +70,8 @@ class Attempt:
         try:
             await made._episode.begin()
             made._stored = made._episode.shown()
-        except InfrastructureError as error:
-            made.stop_reason, made._why = StopReason.INFRASTRUCTURE, str(error)
         except Exception as error:  # the boundary, as in `_react`
-            made.stop_reason, made._why = StopReason.ENVIRONMENT, f"{type(error).__name__}: {error}"
+            made.stop_reason, made._why = failure_of(error)
         prompt = chat.prompt(made._opening, made._specs)
         made._extend(prompt, 0, [0.0] * len(prompt), 0)
         if made.room < 1:
@@ -203,15 +208,12 @@ class Attempt:
         except TimeoutError:
             self.stop_reason = StopReason.MAX_SECONDS
             return self._not_run(parsed, "time is up", Fault.POLICY)
-        except InfrastructureError as error:
-            self.stop_reason = StopReason.INFRASTRUCTURE
-            return self._not_run(parsed, str(error), Fault.INFRASTRUCTURE)
         except ToolCrash as error:
             self.stop_reason = StopReason.TOOL
             return self._not_run(parsed, str(error), Fault.TOOL)
         except Exception as error:  # the boundary: a broken world ends this attempt alone, unscored and counted
-            self.stop_reason = StopReason.ENVIRONMENT
-            return self._not_run(parsed, f"{type(error).__name__}: {error}", Fault.ENVIRONMENT)
+            self.stop_reason, why = failure_of(error)
+            return self._not_run(parsed, why, self.stop_reason.fault)
         if reaction.done:
             answered = not parsed.calls and reaction.reply is None
             self.stop_reason = StopReason.ANSWER if answered else StopReason.DONE
@@ -219,7 +221,7 @@ class Attempt:
             self._answer = parsed.answer
         return reaction
 
-    def _not_run(self, parsed: ParsedTurn, why: str, fault: Fault) -> Reaction:
+    def _not_run(self, parsed: ParsedTurn, why: str, fault: Fault | None) -> Reaction:
         self._why = why
         return Reaction(
             results=tuple(
@@ -268,10 +270,8 @@ class Attempt:
         try:
             if self.stop_reason.scorable:
                 verdict = await self._episode.verify(self._answer)
-        except InfrastructureError as error:
-            self.stop_reason, self._why = StopReason.INFRASTRUCTURE, str(error)
         except Exception as error:  # the boundary, as in `_react`
-            self.stop_reason, self._why = StopReason.ENVIRONMENT, f"{type(error).__name__}: {error}"
+            self.stop_reason, self._why = failure_of(error)
         finally:
             await self._episode.close()
         return self._trajectory(verdict)
@@ -283,7 +283,6 @@ class Attempt:
     def _trajectory(self, verdict: Verdict) -> Trajectory:
         job, problem = self._job, self._job.problem
         opening, specs = self._stored
-        versions = [version for version, learned in zip(self._versions, self._mask, strict=True) if learned]
         return Trajectory.at(
             problem,
             id=self._id,
@@ -294,7 +293,7 @@ class Attempt:
             seed=job.seed,
             sample=job.sample,
             temperature=job.temperature,
-            policy_version=min(versions, default=0),
+            policy_version=oldest_version(self._versions, self._mask),
             token_ids=tuple(self._ids),
             cuts=tuple(self._cuts),
             loss_mask=tuple(self._mask),

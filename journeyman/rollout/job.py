@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from journeyman.errors import InfrastructureError
 from journeyman.problem import Problem
+from journeyman.seeds import derive
 from journeyman.trajectory import StopReason, Trajectory
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class RolloutJob:
     """Who samples, where a sampler has several; empty: the policy that is trained."""
     source: str = "policy"
     """The trajectories' `source`."""
+
+    def trajectory_id(self, thread: int = 0) -> str:
+        """Of the attempt; of one of its threads beyond the first, where there are several."""
+        return f"{derive(self.problem.id, self.seed, self.sample, *([thread] if thread else [])):016x}"
 
 
 class SamplerPool(Protocol):

@@ -11,6 +11,7 @@ from journeyman.environments import environment_of
 from journeyman.environments.episode import Verdict
 from journeyman.errors import InfrastructureError, UserError
 from journeyman.messages import Message
+from journeyman.rollout.attempt import failure_of
 from journeyman.rollout.chat import ChatFormat
 from journeyman.rollout.endpoint import Endpoint
 from journeyman.rollout.job import RolloutJob
@@ -20,7 +21,7 @@ from journeyman.rollout.sampler import Sampler
 from journeyman.rollout.threads import Thread, results_of
 from journeyman.seeds import derive
 from journeyman.tools.base import CallContext
-from journeyman.trajectory import StopReason, Trajectory, Turn
+from journeyman.trajectory import StopReason, Trajectory, Turn, oldest_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,15 +149,14 @@ async def _ending(recorder: Recorder, outcome: Outcome, failed: str) -> Ending:
         given = recorder.threads[0].answer
     try:
         verdict = await _verify(recorder.job, given)
-    except InfrastructureError as error:
-        return Ending(stop_reason=StopReason.INFRASTRUCTURE, answer=answer, why=str(error))
     except Exception as error:  # the boundary: a broken world ends this attempt alone, unscored and counted
-        return Ending(stop_reason=StopReason.ENVIRONMENT, answer=answer, why=f"{type(error).__name__}: {error}")
+        reason, why = failure_of(error)
+        return Ending(stop_reason=reason, answer=answer, why=why)
     return Ending(stop_reason=stop, verdict=verdict, answer=answer, why=failed)
 
 
 async def _verify(job: RolloutJob, answer: str | None) -> Verdict:
-    context = CallContext(trajectory=_id(job, 0), seed=derive(job.seed, "world"))
+    context = CallContext(trajectory=job.trajectory_id(), seed=derive(job.seed, "world"))
     episode = environment_of(job.problem).reset(job.problem, context)
     try:
         return await episode.verify(answer)
@@ -188,11 +188,10 @@ def row_of(thread: Thread, job: RolloutJob, ending: Ending) -> Trajectory:
     """A thread as the built-in loop would have recorded the same turns."""
     problem = job.problem
     plain = (Message(role="user", content=problem.question),)
-    versions = [version for version, learned in zip(thread.versions, thread.mask, strict=True) if learned]
     answer = ending.answer if thread.index == 0 and ending.answer is not None else thread.answer
     made = Trajectory.at(
         problem,
-        id=_id(job, thread.index),
+        id=job.trajectory_id(thread.index),
         turns=tuple(map(_settled, thread.turns)),
         stop_reason=ending.stop_reason or _stop_reason(thread),
         answer=answer,
@@ -200,7 +199,7 @@ def row_of(thread: Thread, job: RolloutJob, ending: Ending) -> Trajectory:
         seed=job.seed,
         sample=job.sample,
         temperature=thread.temperature,
-        policy_version=min(versions, default=0),
+        policy_version=oldest_version(thread.versions, thread.mask),
         token_ids=tuple(thread.ids),
         loss_mask=tuple(thread.mask),
         logprobs=tuple(thread.logprobs),
@@ -218,7 +217,7 @@ def row_of(thread: Thread, job: RolloutJob, ending: Ending) -> Trajectory:
 def _provenance(thread: Thread, job: RolloutJob, ending: Ending) -> dict[str, object]:
     made: dict[str, object] = {"agent": "outside", "thread": thread.index}
     if thread.parent:
-        made |= {"forked_from": _id(job, thread.parent["thread"]), "forked_at_turn": thread.parent["turns"]}
+        made |= {"forked_from": job.trajectory_id(thread.parent["thread"]), "forked_at_turn": thread.parent["turns"]}
     return {**made, "failure": ending.why} if ending.why else made
 
 
@@ -226,7 +225,7 @@ def _empty(job: RolloutJob, ending: Ending) -> Trajectory:
     """An attempt in which the policy was never asked: recorded and counted, not scored."""
     return Trajectory.at(
         job.problem,
-        id=_id(job, 0),
+        id=job.trajectory_id(),
         turns=(),
         stop_reason=StopReason.ENVIRONMENT,
         source=job.source,
@@ -240,11 +239,6 @@ def _empty(job: RolloutJob, ending: Ending) -> Trajectory:
             "failure": ending.why or "the program asked nothing",
         },
     )
-
-
-def _id(job: RolloutJob, thread: int) -> str:
-    """The first thread's is that of the built-in loop."""
-    return f"{derive(job.problem.id, job.seed, job.sample, *([thread] if thread else [])):016x}"
 
 
 def _settled(turn: Turn) -> Turn:

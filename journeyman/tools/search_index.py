@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import bm25s
     import numpy as np
 
-    Embed = Callable[[Sequence[str]], np.ndarray]
-    """N texts to an (N, D) matrix whose rows have length 1."""
+    from journeyman.tools.similarity import Embed
 
+T = TypeVar("T")
 FUSION = 60
 """Added to ranks, from 1, in reciprocal-rank fusion (Cormack et al. 2009)."""
 CANDIDATES = 100
@@ -60,13 +60,18 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def fused(rankings: Iterable[Sequence[int]]) -> list[tuple[int, float]]:
-    """(document, score), best first: the sum of 1 / (60 + rank) over rankings; equal ones in document order."""
-    scores: dict[int, float] = {}
+def reciprocal_ranks(rankings: Iterable[Sequence[T]]) -> dict[T, float]:
+    """The sum of 1 / (60 + rank) over the rankings that something is in, in order of appearance."""
+    scores: dict[T, float] = {}
     for ranking in rankings:
-        for rank, document in enumerate(ranking, 1):
-            scores[document] = scores.get(document, 0.0) + 1 / (FUSION + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+        for rank, one in enumerate(ranking, 1):
+            scores[one] = scores.get(one, 0.0) + 1 / (FUSION + rank)
+    return scores
+
+
+def fused(rankings: Iterable[Sequence[int]]) -> list[tuple[int, float]]:
+    """(document, score) by `reciprocal_ranks`, best first; equal ones in document order."""
+    return sorted(reciprocal_ranks(rankings).items(), key=lambda item: (-item[1], item[0]))
 
 
 class SearchIndex:

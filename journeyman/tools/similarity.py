@@ -67,7 +67,7 @@ def bleu(reference: str, candidate: str) -> float:
         return float(not gold)
     total, unmatched = 0.0, 0
     for order in range(1, 5):
-        mine, theirs = _grams(made, order), _grams(gold, order)
+        mine, theirs = grams(made, order), grams(gold, order)
         matched: float = sum(min(count, theirs[gram]) for gram, count in mine.items())
         if matched == 0 and order == 1:
             return 0.0
@@ -82,5 +82,6 @@ def bleu(reference: str, candidate: str) -> float:
     return 1.0 if made == gold else min(1.0, math.exp(total + shortness))
 
 
-def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+def grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    """How often each run of `order` tokens stands there."""
     return Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))

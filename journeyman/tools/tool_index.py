@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from journeyman.tools.search_index import reciprocal_ranks
 from journeyman.tools.similarity import stem, words
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from journeyman.tools.similarity import Embed
 
-RANK_OFFSET = 60
-"""A tool at rank r of a list scores 1 / (60 + r) (ours)."""
 BATCH = 64
 """Documents that are embedded at once."""
 CANDIDATES = 50
@@ -132,12 +131,8 @@ def sub_questions(text: str) -> list[str]:
 
 
 def fuse(rankings: Iterable[Sequence[str]]) -> dict[str, float]:
-    """Names with the sum of 1 / (60 + rank) over the lists they are in, best first; ties in order of appearance."""
-    scores: dict[str, float] = {}
-    for ranking in rankings:
-        for rank, name in enumerate(ranking, start=1):
-            scores[name] = scores.get(name, 0.0) + 1 / (RANK_OFFSET + rank)
-    return dict(sorted(scores.items(), key=lambda item: -item[1]))
+    """Names by `reciprocal_ranks` over the lists they are in (ours), best first; ties in order of appearance."""
+    return dict(sorted(reciprocal_ranks(rankings).items(), key=lambda item: -item[1]))
 
 
 def pick(questions: Sequence[Sequence[Sequence[str]]], count: int) -> list[str]:

@@ -14,7 +14,7 @@ from journeyman.environments.base import walked
 from journeyman.environments.call_problems import call_problem, parsed_call, spec, spec_of
 from journeyman.environments.calls import Calls
 from journeyman.environments.episode import Episode, Reaction, Verdict
-from journeyman.environments.gsm8k import BadRow
+from journeyman.environments.rows import BadRow
 from journeyman.formats import import_path
 from journeyman.messages import ParsedTurn, ToolCall
 from journeyman.problem import Problem
