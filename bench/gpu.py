@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM,
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the project need not be installed
 
-from journeyman.config import ComputeConfig, ObjectiveConfig, OptimizerConfig, TorchSampler
+from journeyman.config import ComputeConfig, GrpoObjective, NllObjective, OptimizerConfig, TorchSampler
 from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.rollout.torch_sampler import TorchEngine
 from journeyman.training.handle import LearnerSpec, Row
@@ -132,7 +132,7 @@ def worst(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -
 
 def supervised(folder: Path, device: Device, precision: Precision, steps: int) -> tuple[list[float], Learner]:
     """Losses of a few supervised steps, and the learner after them."""
-    own, objective = learner(folder, device, precision, steps), ObjectiveConfig(type="nll")
+    own, objective = learner(folder, device, precision, steps), NllObjective()
     return [own.step(lessons(32, 96, seed), objective)["loss/total"] for seed in range(steps)], own
 
 
@@ -152,7 +152,7 @@ def policy_step(
 ) -> tuple[float, float, list[list[float]]]:
     """Loss and gradient norm of one step of policy gradient, and scores after it."""
     own = learner(folder, device, precision, 1)
-    metrics = own.step(rows, ObjectiveConfig(type="grpo"))
+    metrics = own.step(rows, GrpoObjective())
     return metrics["loss/total"], metrics["loss/gradient_norm"], own.score([row.token_ids for row in rows[:8]])
 
 
@@ -230,7 +230,7 @@ def speeds(folder: Path, device: Device, precision: Precision, *, rows: int, len
     own = learner(folder, device, precision, 10)
     batch = [row for row in lessons(4 * rows, length, 3) if len(row.token_ids) > 0.9 * length][:rows]
     tokens, parameters = sum(len(row.token_ids) for row in batch), sum(p.numel() for p in own.weights().values())
-    rate = tokens / seconds(lambda: own.step(batch, ObjectiveConfig(type="nll")), 3)
+    rate = tokens / seconds(lambda: own.step(batch, NllObjective()), 3)
     share = 6 * parameters * rate / peak
     train = Speed(name="SFT step", device=device, precision=precision, tokens_per_s=rate, share=share)
     if device == "cpu" and precision != "float32":

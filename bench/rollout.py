@@ -2,7 +2,7 @@
 
 `python bench/rollout.py` runs all four parts and prints one JSON object; `--part NAME` runs one. Everything that is
 compared runs in one go on the same model and job; throughput is per CPU-second, which a busy machine distorts less.
-TRL comes with `pip install -e '.[bench]'`; `--vllm .venv-vllm/bin/python` has vLLM compared, too.
+TRL comes with `pip install -e '.[dev]'`; `--vllm .venv-vllm/bin/python` has vLLM compared, too.
 """
 
 import argparse

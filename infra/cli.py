@@ -127,12 +127,22 @@ def show(
 
 
 @app.command()
-def catalog() -> None:
+def catalog(
+    kind: Annotated[str, typer.Option(help="One kind of part: reward, credit, objective, tool, ...")] = "",
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/catalog.md.")] = False,
+) -> None:
     """List every registered part: tools, environments, rewards, credits and so on."""
-    from infra.tables import catalog_tables
-    from journeyman.catalog import catalog as entries
+    from infra.tables import catalog_json, catalog_tables, entries_of
+    from journeyman.catalog import page
 
-    catalog_tables(entries())
+    entries = entries_of(kind)
+    if markdown:
+        print(page(entries), end="")
+    elif json:
+        print(catalog_json(entries))
+    else:
+        catalog_tables(entries)
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """What the command line prints: tables of runs, parts and results."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
@@ -9,8 +11,8 @@ from rich.table import Table
 
 from infra.display import clock
 from journeyman.artifacts import ArtifactStore
-from journeyman.catalog import Entry
-from journeyman.errors import DataError
+from journeyman.catalog import Entry, catalog
+from journeyman.errors import DataError, UserError, nearest
 from journeyman.runs import RunRecord, RunStore, Status
 
 WIDE = 160
@@ -81,15 +83,32 @@ def runs_table(records: Sequence[RunRecord]) -> None:
     console().print(table)
 
 
+def entries_of(kind: str) -> list[Entry]:
+    """The parts of a kind, and what combines them; of all kinds where none is named. Raises `UserError`."""
+    entries = catalog()
+    kinds = list(dict.fromkeys(entry.kind for entry in entries))
+    if kind and kind not in kinds:
+        raise UserError(f"there is no kind `{kind}`", place="--kind", remedy=nearest(kind, kinds))
+    return [entry for entry in entries if not kind or entry.kind in (kind, f"{kind} combinator")]
+
+
+def catalog_json(entries: Sequence[Entry]) -> str:
+    """A list of objects, one a part."""
+    return json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False)
+
+
 def catalog_tables(entries: Sequence[Entry]) -> None:
     """A table for each kind of part."""
     out = console()
     for kind, parts in groupby(entries, key=lambda entry: entry.kind):
         table = Table(box=None, title=kind, title_style="bold", title_justify="left", header_style="dim", expand=True)
-        for name, ratio in (("name", 2), ("what it is", 6), ("papers", 2), ("options", 4), ("tested in", 4)):
+        for name, ratio in (("name", 2), ("what it is", 6), ("papers", 2), ("options", 4), ("test", 4)):
             table.add_column(name, ratio=ratio, overflow="fold")
         for part in parts:
-            cells = (part.name, part.doc, ", ".join(part.papers), "\n".join(part.options), "\n".join(part.tested))
+            papers = [f"{paper} {part.source.get(paper, '')}".strip() for paper in part.papers]
+            asked = [*part.options, *(f"needs {need}" for need in part.needs)]
+            tests = [part.test] if part.test else part.tested
+            cells = (part.name, part.doc, "\n".join(papers), "\n".join(asked), "\n".join(tests))
             table.add_row(*cells)
         out.print(table)
         out.print()

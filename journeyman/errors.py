@@ -1,5 +1,7 @@
 """The errors that cross boundaries. A `UserError` becomes one message and exit code 2."""
 
+from difflib import get_close_matches
+
 
 class UserError(ValueError):
     """The input is wrong and the user can mend it.
@@ -44,3 +46,11 @@ class InfrastructureError(RuntimeError):
 
 class WeightSyncError(RuntimeError):
     """After a weight sync the sampler's log-probabilities differ from the learner's."""
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """A remedy: the choice that was likely meant, else all of them."""
+    if not choices:
+        return "there are none"
+    near = get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(f"`{choice}`" for choice in choices)

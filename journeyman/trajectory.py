@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -87,6 +87,20 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A stretch of a turn's text that earned something by itself: a call, a sentence, an item of a list."""
+
+    turn: int
+    """Index of the turn."""
+    start: int
+    stop: int
+    """`Turn.text[start:stop]`, in characters."""
+    reward: float
+    kind: str = ""
+    """What it is: `call`, `sentence`, `item`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
     """One attempt. Token fields are empty for trajectories that were written, not sampled."""
 
@@ -135,6 +149,14 @@ class Trajectory:
     reward: float | None = None
     """None: could not be scored (never 0)."""
     reward_parts: Mapping[str, float] = field(default_factory=dict)
+    turn_rewards: tuple[float, ...] = ()
+    """U entries: what of `reward` each turn earned; empty: all of it was earned by the whole."""
+    turn_parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """What the turn rewards are made of, by name."""
+    reward_spans: tuple[Span, ...] = ()
+    """What of `reward` stretches of text earned."""
+    reward_channels: Mapping[str, float | None] = field(default_factory=dict)
+    """Rewards with an advantage each, by name; None: it takes no part in that comparison."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """JSON: how it was made, from what, at what cost."""
 
@@ -164,8 +186,10 @@ class Trajectory:
         """The token sequences that the model saw, as slices of `token_ids`: one, and one more for each cut."""
         return [slice(*ends) for ends in pairwise((0, *self.cuts, len(self.token_ids)))]
 
-    def scored(self, reward: float | None, parts: Mapping[str, float]) -> "Trajectory":
-        return replace(self, reward=reward, reward_parts=dict(parts))
+    def scored(self, reward: float | None, parts: Mapping[str, float], **more: Any) -> "Trajectory":
+        """With a score written in; `more`: `turn_rewards` and the other fields that a score has."""
+        unpaid = {"turn_rewards": (), "turn_parts": {}, "reward_spans": (), "reward_channels": {}}
+        return replace(self, reward=reward, reward_parts=dict(parts), **{**unpaid, **more})
 
 
 def oldest_version(versions: Sequence[int], mask: Sequence[int]) -> int:
@@ -233,13 +257,19 @@ def schema() -> "pa.Schema":
             ("score_parts", text),
             ("reward", pa.float64()),
             ("reward_parts", text),
+            ("turn_rewards", pa.list_(pa.float64())),
+            ("turn_parts", text),
+            ("reward_spans", text),
+            ("reward_channels", text),
             ("provenance", text),
         ]
     )
 
 
-_JSON = ("score_parts", "reward_parts", "provenance")
-_SEQUENCES = ("tools", "token_ids", "cuts", "loss_mask", "logprobs", "policy_versions")
+_JSON = ("score_parts", "reward_parts", "turn_parts", "reward_channels", "provenance")
+_ADDED = {"turn_rewards": (), "turn_parts": "{}", "reward_spans": "[]", "reward_channels": "{}"}
+"""Columns that older files don't have -> what their rows hold in them."""
+_SEQUENCES = ("tools", "token_ids", "cuts", "loss_mask", "logprobs", "policy_versions", "turn_rewards")
 
 
 def to_row(trajectory: Trajectory) -> dict[str, Any]:
@@ -249,6 +279,7 @@ def to_row(trajectory: Trajectory) -> dict[str, Any]:
     row["stop_reason"] = str(trajectory.stop_reason)
     row["opening"] = _dump([message_to_json(message) for message in trajectory.opening])
     row["specs"] = _dump([dict(spec) for spec in trajectory.specs])
+    row["reward_spans"] = _dump([asdict(span) for span in trajectory.reward_spans])
     return row | {name: _dump(dict(row[name])) for name in _JSON}
 
 
@@ -274,7 +305,8 @@ def _result_row(result: ToolResult) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any]) -> Trajectory:
-    """The inverse of `to_row`."""
+    """The inverse of `to_row`; rows from before a column was added are read, too."""
+    row = {**row, **{name: empty for name, empty in _ADDED.items() if row.get(name) is None}}
     plain = {name: value for name, value in row.items() if name in Trajectory.__dataclass_fields__}
     return Trajectory(
         **{
@@ -285,6 +317,8 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
             "stop_reason": StopReason(row["stop_reason"]),
             "opening": tuple(message_from_json(message) for message in json.loads(row["opening"])),
             "specs": tuple(json.loads(row["specs"])),
+            "reward_spans": tuple(Span(**span) for span in json.loads(row["reward_spans"])),
+            "turn_parts": {name: tuple(values) for name, values in json.loads(row["turn_parts"]).items()},
         }
     )
 
@@ -343,6 +377,7 @@ __all__ = [
     "Fault",
     "Image",
     "Message",
+    "Span",
     "StopReason",
     "ToolCall",
     "ToolResult",

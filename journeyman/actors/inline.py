@@ -31,7 +31,7 @@ class InlineWorkers:
             self._pool.close()
             self._pool = None
 
-    def learner(self, spec: LearnerSpec) -> LearnerHandle:
+    def learner(self, spec: LearnerSpec, role: str = "policy") -> LearnerHandle:
         return Learner(spec, self._compute)
 
     def samplers(self, model: Path) -> "InlinePool":

@@ -73,6 +73,33 @@ class RemoteLearner:
     ) -> list[list[float]]:
         return self._actor.call("score", list(rows), temperature, exact=exact)
 
+    def score_reference(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        return self._actor.call("score_reference", list(rows), temperature)
+
+    def score_means(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        return self._actor.call("score_means", list(rows), temperature)
+
+    def values(
+        self, rows: Sequence[Sequence[int]], heads: Sequence[str] = ("value",), *, slow: bool = False
+    ) -> dict[str, list[list[float]]]:
+        return self._actor.call("values", list(rows), tuple(heads), slow=slow)
+
+    def fit_values(
+        self,
+        rows: Sequence[Sequence[int]],
+        targets: Mapping[str, Sequence[Sequence[float]]],
+        *,
+        learning_rate: float,
+        epochs: int = 1,
+        polyak: float = 1.0,
+    ) -> dict[str, float]:
+        return self._actor.call(
+            "fit_values", list(rows), dict(targets), learning_rate=learning_rate, epochs=epochs, polyak=polyak
+        )
+
+    def hidden_ranks(self, rows: Sequence[Row], stride: int) -> list[tuple[float, float, float]]:
+        return self._actor.call("hidden_ranks", list(rows), stride)
+
     def sampler_precision(self) -> str:
         return self._actor.call("sampler_precision")
 

@@ -29,7 +29,7 @@ class RayWorkers:
 
     def __init__(self, compute: ComputeConfig, *, max_length: int, run: str) -> None:
         self._compute, self._max_length = compute, max_length
-        self._learner: RemoteActor | None = None
+        self._learners: dict[str, RemoteActor] = {}
         self._pool: RayPool | None = None
         self._connection = Connection(compute, namespace=f"journeyman-{run}")
 
@@ -42,22 +42,24 @@ class RayWorkers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._end_learner()
+        for role in list(self._learners):
+            self._end_learner(role)
         self._end_samplers()
         self._connection.close()
 
-    def learner(self, spec: LearnerSpec) -> LearnerHandle:
-        """Start the learner, in place of an earlier one. The first call waits until it has loaded its model."""
+    def learner(self, spec: LearnerSpec, role: str = "policy") -> LearnerHandle:
+        """Start a learner, in place of an earlier one of its role. The first call waits until it has loaded its model."""
         compute = self._compute
-        self._end_learner()
+        self._end_learner(role)
         options = {
             "num_cpus": compute.learner_cpus,
             "num_gpus": compute.learner_gpus,
             "runtime_env": {"env_vars": _plain_environment(compute)},
         }
-        self._check_resources(learner=True, samplers=self._pool is not None)
-        self._learner = RemoteActor(LearnerActor, (spec, compute), name="learner", options=options)
-        return RemoteLearner(self._learner)
+        self._check_resources(learners=len(self._learners) + 1, samplers=self._pool is not None)
+        name = "learner" if role == "policy" else f"{role}-learner"
+        self._learners[role] = RemoteActor(LearnerActor, (spec, compute), name=name, options=options)
+        return RemoteLearner(self._learners[role])
 
     def samplers(self, model: Path) -> "RayPool":
         """Start the sampler actors with the model of a folder, in place of earlier ones."""
@@ -69,24 +71,23 @@ class RayWorkers:
             "max_concurrency": REQUESTS_PER_SAMPLER,
             "runtime_env": sampler_environment(compute),
         }
-        self._check_resources(learner=self._learner is not None, samplers=True)
+        self._check_resources(learners=len(self._learners), samplers=True)
         arguments = (model, compute, self._max_length)
         self._pool = RayPool(
             lambda: RemoteActor(SamplerActor, arguments, name="sampler", options=options), compute.samplers
         )
         return self._pool
 
-    def _end_learner(self) -> None:
-        if self._learner is not None:
-            self._learner.kill()
-            self._learner = None
+    def _end_learner(self, role: str) -> None:
+        if (learner := self._learners.pop(role, None)) is not None:
+            learner.kill()
 
     def _end_samplers(self) -> None:
         if self._pool is not None:
             self._pool.kill()
             self._pool = None
 
-    def _check_resources(self, *, learner: bool, samplers: bool) -> None:
+    def _check_resources(self, *, learners: int, samplers: bool) -> None:
         """What the cluster as a whole doesn't have would be waited for without end."""
         import ray
 
@@ -95,7 +96,7 @@ class RayWorkers:
             ("CPU", compute.learner_cpus, compute.sampler_cpus),
             ("GPU", compute.learner_gpus, compute.sampler_gpus),
         ):
-            wanted = learner * per_learner + samplers * compute.samplers * per_sampler
+            wanted = learners * per_learner + samplers * compute.samplers * per_sampler
             if wanted > have.get(resource, 0):
                 raise ConfigError(
                     f"asks for {wanted:g} {resource}s, the Ray cluster has {have.get(resource, 0):g}",

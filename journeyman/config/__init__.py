@@ -4,25 +4,30 @@ from journeyman.config.compute import ComputeConfig, SamplerConfig, TorchSampler
 from journeyman.config.curate import CurateConfig
 from journeyman.config.evaluate import EvaluateConfig
 from journeyman.config.model import ModelConfig, PretrainedModel, ScratchModel
+from journeyman.config.objective import GrpoObjective, NllObjective, ObjectiveConfig
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.problems import DatasetProblems, GeneratedProblems, ProblemsConfig
-from journeyman.config.rl import CurriculumConfig, ObjectiveConfig, ReplayConfig, RlConfig
+from journeyman.config.rl import CriticConfig, CurriculumConfig, ProcessConfig, ReplayConfig, RlConfig, TreeRollouts
 from journeyman.config.sft import OptimizerConfig, SftConfig
 from journeyman.config.synthesize import SynthesizeConfig
 
 __all__ = [
     "ComputeConfig",
+    "CriticConfig",
     "CurateConfig",
     "CurriculumConfig",
     "DatasetProblems",
     "EvaluateConfig",
     "GeneratedProblems",
+    "GrpoObjective",
     "ModelConfig",
+    "NllObjective",
     "ObjectiveConfig",
     "OptimizerConfig",
     "PipelineConfig",
     "PretrainedModel",
     "ProblemsConfig",
+    "ProcessConfig",
     "ReplayConfig",
     "RlConfig",
     "SamplerConfig",
@@ -30,5 +35,6 @@ __all__ = [
     "SftConfig",
     "SynthesizeConfig",
     "TorchSampler",
+    "TreeRollouts",
     "VllmSampler",
 ]

@@ -5,15 +5,16 @@ checked, not when the models are.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
+
+from journeyman.errors import nearest
 
 
 @runtime_checkable
@@ -48,6 +49,40 @@ class Registered:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Forms and editors offer the names as a choice."""
         return {**handler(schema), "enum": self.names()}
+
+
+@dataclass(frozen=True, slots=True)
+class Expressed:
+    """The value is an expression over a vocabulary, written `module:NAME` (`journeyman.expressions`)."""
+
+    vocabulary: str
+
+    def fault(self, value: Any) -> tuple[str, str] | None:
+        from journeyman.expressions import ExpressionError, check
+
+        if not isinstance(value, str):
+            return None
+        try:
+            check(value, _named(self.vocabulary))
+        except ExpressionError as error:
+            return error.fault, error.remedy
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The parts of a block go together; `module:function` tells of a block (plain data) which don't."""
+
+    judge: str
+
+    def misfits(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        """(key, fault, remedy) of each part that lacks what it needs, or that nothing makes use of."""
+        return _named(self.judge)(block)
+
+
+def _named(text: str) -> Any:
+    module, _, attribute = text.partition(":")
+    return vars(import_module(module))[attribute]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +129,3 @@ class HubOrLocal:
 def expand_home(path: str) -> str:
     """For field validators: `~` becomes the home folder."""
     return str(Path(path).expanduser()) if path.startswith("~") else path
-
-
-def nearest(word: str, choices: list[str]) -> str:
-    """A remedy: the choice that was likely meant, else all of them."""
-    if not choices:
-        return "there are none"
-    near = get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(f"`{choice}`" for choice in choices)

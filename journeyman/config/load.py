@@ -8,13 +8,13 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from journeyman.config.checks import Check, nearest
+from journeyman.config.checks import Check, Fitting
 from journeyman.config.document import Located, Problem, complain, placed, read_document
 from journeyman.config.merge import merge, override
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.shape import Path as KeyPath
 from journeyman.config.shape import Spot, locate, marked
-from journeyman.errors import ConfigError
+from journeyman.errors import ConfigError, nearest
 
 PIPELINES_FILE = Path("pipelines.yaml")
 
@@ -128,6 +128,9 @@ def _faults(data: Mapping[str, Any], tree: Located) -> Iterator[Problem]:
         fault = mark.fault(value)
         if fault:
             yield _problem(tree, path, *fault)
+    for path, mark, block in marked(PipelineConfig, data, Fitting):
+        for key, fault, remedy in mark.misfits(block):
+            yield _problem(tree, (*path, key), fault, remedy)
 
 
 def _told(tree: Located, error: ErrorDetails) -> Problem:

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pydantic.fields import FieldInfo
 
 from journeyman.config.base import block_kind
-from journeyman.config.checks import nearest
 from journeyman.config.document import Located, parse_document, placed
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.shape import arms, bare, child, is_model
-from journeyman.errors import ConfigError
+from journeyman.errors import ConfigError, nearest
 
 
 def merge(base: Located, upper: Located) -> Located:
@@ -94,7 +93,7 @@ def _set(tree: Located, path: Sequence[str], leaf: Located, fields: Mapping[str,
 
 def _item_fields(field: FieldInfo | None) -> Mapping[str, FieldInfo]:
     """The fields of a list's items."""
-    item = child(bare(field.annotation), 0) if field else None
+    item = bare(child(bare(field.annotation), 0)) if field else None
     return item.model_fields if is_model(item) else {}
 
 

@@ -1,8 +1,11 @@
 """A pipeline: one entry of pipelines.yaml."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from journeyman.config.base import Config
+from journeyman.config.checks import Fitting
 from journeyman.config.compute import ComputeConfig
 from journeyman.config.curate import CurateConfig
 from journeyman.config.evaluate import EvaluateConfig
@@ -25,7 +28,9 @@ class PipelineConfig(Config):
     synthesize: SynthesizeConfig = SynthesizeConfig()
     curate: CurateConfig = CurateConfig()
     sft: SftConfig = SftConfig()
-    rl: list[RlConfig] = Field(default_factory=list, description="The rl stages, in order")
+    rl: list[Annotated[RlConfig, Fitting("journeyman.training.fit:misfits")]] = Field(
+        default_factory=list, description="The rl stages, in order"
+    )
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")

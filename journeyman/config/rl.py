@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from journeyman.config.base import Config, only_with
-from journeyman.config.checks import Registered
+from journeyman.config.base import Config
+from journeyman.config.checks import Expressed
+from journeyman.config.judge import EncoderConfig, HashedEncoding, JudgeConfig
 from journeyman.config.limits import AttemptLimits
+from journeyman.config.objective import GrpoObjective, ObjectiveConfig
 from journeyman.config.sft import OptimizerConfig
 
 
@@ -40,34 +42,79 @@ class CurriculumConfig(Config):
     )
 
 
-class ObjectiveConfig(Config):
-    """What the learner minimises: a part of `journeyman.training.objective`."""
+class IndependentRollouts(Config):
+    """Every attempt of a group begins anew."""
 
-    type: Literal["grpo", "nll"] = Field(
-        default="grpo", description="`grpo`: clipped policy gradient; `nll`: likelihood of rows with positive advantage"
+    type: Literal["independent"] = "independent"
+
+
+class TreeRollouts(Config):
+    """Attempts of a group fork from each other between turns, so that siblings share all that went before."""
+
+    type: Literal["tree"] = "tree"
+    roots: int = Field(default=2, ge=1, description="Attempts of a group that begin anew; the others fork from them")
+
+
+class CriticConfig(Config):
+    """A value head on the policy's last hidden state, trained along; its gradient doesn't reach the policy."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=1, ge=1, description="Passes over a step's rows")
+    gamma: float = Field(default=1.0, gt=0, le=1, description="Discount of the returns that it learns, by turn")
+    polyak: float = Field(default=0.1, gt=0, le=1, description="How far slow copies follow; for credits that need Q")
+
+
+class ProcessConfig(Config):
+    """A process reward model that is trained along: beta times the log-ratio of a second model to its reference."""
+
+    loss: Literal["outcome", "pairs"] = Field(
+        default="outcome",
+        description="`outcome`: cross-entropy with the verdict (PRIME); `pairs`: DPO on trajectories (OPRL)",
     )
-    clip_low: float = Field(default=0.2, gt=0)
-    clip_high: float = Field(default=0.28, gt=0, description="Clip-higher (DAPO)")
-    importance_cap: float = Field(default=2.0, gt=0, description="Truncation of learner-to-sampler importance weights")
-    negative_scale: float = Field(default=0.2, ge=0, le=1, description="Factor on negative advantages")
-
-    @field_validator("clip_low", "clip_high", "importance_cap", "negative_scale")
-    @classmethod
-    def _policy_gradient_only(cls, value: float, info: ValidationInfo) -> float:
-        return only_with(cls, value, info, other="type", is_in=("grpo",))
+    beta: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
 
 
 class RlConfig(AttemptLimits):
     name: str = Field(description="Name of the block; the stage is called rl-NAME", pattern=r"^[a-z][a-z0-9-]*$")
-    reward: Annotated[str, Registered("journeyman.rewards:REWARDS")] = Field(
-        default="correct", description="Key of `journeyman.rewards.REWARDS`"
+    reward: Annotated[str, Expressed("journeyman.rewards:VOCABULARY")] = Field(
+        default="correct",
+        description="An expression over the rewards of `journeyman catalog --kind reward`",
+        examples=["correct", "correct * otc", "correct + gate(correct, 0.1 * tool_success)"],
     )
-    credit: Annotated[str, Registered("journeyman.credit:CREDITS")] = Field(
-        default="group", description="Key of `journeyman.credit.CREDITS`"
+    credit: Annotated[str, Expressed("journeyman.credit:VOCABULARY")] = Field(
+        default="group",
+        description="An expression over the credits of `journeyman catalog --kind credit`",
+        examples=["group", "0.5 * group + 0.5 * turn_group"],
     )
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: ObjectiveConfig = Field(default_factory=GrpoObjective)
+    judge: JudgeConfig | None = Field(
+        default=None, description="Who is asked by rewards that need a judge; empty: nobody"
+    )
+    encoder: EncoderConfig = Field(
+        default_factory=HashedEncoding, description="For rewards that compare texts by their vectors"
+    )
+    rollout: IndependentRollouts | TreeRollouts = Field(default_factory=IndependentRollouts, discriminator="type")
+    critic: CriticConfig | None = Field(
+        default=None, title="Critic", description="For credits that need values; empty: none"
+    )
+    process: ProcessConfig | None = Field(
+        default=None, title="Process", description="For credits that need process rewards; empty: none"
+    )
     curriculum: CurriculumConfig = CurriculumConfig()
     replay: ReplayConfig = ReplayConfig()
+
+    @field_validator("reward", "credit")
+    @classmethod
+    def _on_one_line(cls, text: str) -> str:
+        """As it is printed; what can't be read is told of with its place, when the pipeline is loaded."""
+        from journeyman.expressions import ExpressionError, parse, render
+
+        try:
+            return render(parse(text))
+        except ExpressionError:
+            return text
+
     steps: int = Field(default=30, ge=1, description="Sample-and-learn rounds")
     problems: int = Field(default=48, ge=1, description="Fresh problems a step")
     group: int = Field(default=8, ge=2, description="Trajectories a problem")

@@ -9,6 +9,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from journeyman.formats.base import BadRow, Made, Reader, Row, object_of
 from journeyman.formats.conversation import content_of, split, trajectory_of, written
 from journeyman.formats.files import rows_of
 from journeyman.messages import Fault, Image, Message, ToolCall, ToolResult
-from journeyman.trajectory import StopReason, Trajectory, Turn
+from journeyman.trajectory import Span, StopReason, Trajectory, Turn
 
 OURS = "journeyman"
 _TOKENS = ("token_ids", "cuts", "loss_mask", "logprobs", "policy_versions")
@@ -146,6 +147,8 @@ def write_openai(trajectory: Trajectory, specs: Sequence[Mapping[str, Any]]) -> 
         "opening": len(trajectory.opening),
         "specs": len(trajectory.specs),
         "turns": [_turn_extras(turn) for turn in trajectory.turns],
+        "turn_rewards": list(trajectory.turn_rewards),
+        "reward_spans": [asdict(span) for span in trajectory.reward_spans],
     }
     return {"messages": messages, "tools": [dict(spec) for spec in specs], OURS: ours}
 
@@ -204,7 +207,13 @@ def _restored(messages: Sequence[Message], value: Mapping[str, Any]) -> Trajecto
         count, extras = ours.pop("opening"), ours.pop("turns")
         specs = tuple(value["tools"]) if ours.pop("specs") else ()
         turns = _restored_turns(messages[max(1, count) :], extras)
-        ours |= {"tools": tuple(ours["tools"]), "stop_reason": StopReason(ours["stop_reason"])}
+        ours |= {
+            "tools": tuple(ours["tools"]),
+            "stop_reason": StopReason(ours["stop_reason"]),
+            "turn_rewards": tuple(ours.get("turn_rewards", ())),
+            "turn_parts": {name: tuple(values) for name, values in ours.get("turn_parts", {}).items()},
+            "reward_spans": tuple(Span(**span) for span in ours.get("reward_spans", ())),
+        }
         return Trajectory(**ours, opening=tuple(messages[:count]), specs=specs, turns=turns)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, BadRow):

@@ -87,13 +87,17 @@ class Attempt:
     def resumed(cls, snapshot: Snapshot, job: RolloutJob, chat: ChatFormat, max_length: int) -> "Attempt":
         """An attempt that goes on from a snapshot, as another sample or under another seed where the job says so."""
         made, past = cls(job, chat, max_length), snapshot.trajectory
-        made._episode.load_state_dict(snapshot.episode)
+        try:
+            made._episode.load_state_dict(snapshot.episode)
+        except Exception as error:  # the boundary, as in `_react`
+            made.stop_reason, made._why = failure_of(error)
         made._stored = (past.opening, tuple(dict(spec) for spec in past.specs))
         made._ids, made._mask = list(past.token_ids), list(past.loss_mask)
         made._logprobs, made._versions = list(past.logprobs), list(past.policy_versions)
         made._turns, made._cuts = list(past.turns), list(past.cuts)
         made._parent = {"forked_from": past.id, "forked_at_turn": len(past.turns)} if past.id != made._id else {}
-        made.stop_reason = StopReason.MAX_TOKENS if made.room < 1 else None
+        if made.room < 1:
+            made.stop_reason = made.stop_reason or StopReason.MAX_TOKENS
         return made
 
     def snapshot(self) -> Snapshot:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from journeyman.errors import InfrastructureError
@@ -36,6 +37,11 @@ class RolloutJob:
     """Longer observations are cut in the middle."""
     program: str | Sequence[str] | None = None
     """An agent from outside that plays the loop: `module:function`, or a command line; None: the built-in loop."""
+    branches: int = 0
+    """How many other attempts fork from this one, and from each other, between two turns; they come back behind it.
+
+    They take the samples after this one's.
+    """
     policy: str = ""
     """Who samples, where a sampler has several; empty: the policy that is trained."""
     source: str = "policy"
@@ -50,7 +56,7 @@ class SamplerPool(Protocol):
     """The sampler actors of a stage, or one in process: what the rl, sft and evaluate loops hold."""
 
     def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
-        """Make every attempt; trajectories come back in the order of the jobs."""
+        """Make every attempt; trajectories come back in the order of the jobs, those that fork from one behind it."""
         ...
 
     def load_weights(self, weights: Mapping[str, "torch.Tensor"], version: int) -> None:
@@ -65,17 +71,28 @@ class SamplerPool(Protocol):
 def attempt_all(pool: SamplerPool, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
     """Make every attempt; what failed through no fault of the model is dispatched once more, then left unscored.
 
+    An attempt that others fork from is made again with all of them.
     Raises `InfrastructureError` where not one attempt came through.
     """
-    made = list(pool.rollout(jobs))
+    trees = _trees(jobs, pool.rollout(jobs))
     # Only these: a tool or a world that breaks may do so because of what the policy did, and a second try would hide it.
-    failed = [i for i, trajectory in enumerate(made) if trajectory.stop_reason is StopReason.INFRASTRUCTURE]
+    failed = [i for i, tree in enumerate(trees) if any(t.stop_reason is StopReason.INFRASTRUCTURE for t in tree)]
     if failed:
-        for i, trajectory in zip(failed, pool.rollout([jobs[i] for i in failed]), strict=True):
-            made[i] = trajectory
+        lost = [jobs[i] for i in failed]
+        for i, tree in zip(failed, _trees(lost, pool.rollout(lost)), strict=True):
+            trees[i] = tree
+    made = [trajectory for tree in trees for trajectory in tree]
     if made and not any(trajectory.stop_reason.scorable for trajectory in made):
         raise InfrastructureError(f"all {len(made)} attempts failed: {_reason(made[0])}")
     return made
+
+
+def _trees(jobs: Sequence[RolloutJob], made: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """The trajectories of each job."""
+    left = iter(made)
+    trees = [list(islice(left, 1 + job.branches)) for job in jobs]
+    assert sum(map(len, trees)) == len(made) == len(jobs) + sum(job.branches for job in jobs), "a trajectory a leaf"
+    return trees
 
 
 def _reason(trajectory: Trajectory) -> str:

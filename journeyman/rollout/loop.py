@@ -1,8 +1,9 @@
 """The agent loop: sample a turn, give it to the world, append what it answers, until an answer or a limit."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from journeyman.rollout.attempt import Attempt
+from journeyman.rollout.attempt import Attempt, Snapshot
 from journeyman.rollout.chat import ChatFormat
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.sampler import Completion, Sampler
@@ -30,11 +31,17 @@ class Agent:
         """An attempt before its first turn: for those who take it turn by turn, or fork it."""
         return await Attempt.begin(job, self._chat, self._max_length)
 
-    async def complete(self, attempt: Attempt) -> Trajectory:
-        """Take an attempt to its end, from wherever it stands."""
+    def resume(self, snapshot: Snapshot, job: RolloutJob) -> Attempt:
+        """An attempt that goes on from a snapshot."""
+        return Attempt.resumed(snapshot, job, self._chat, self._max_length)
+
+    async def complete(self, attempt: Attempt, between: Callable[[Attempt], object] | None = None) -> Trajectory:
+        """Take an attempt to its end, from wherever it stands; `between` is called whenever another turn will follow one."""
         try:
             while attempt.stop_reason is None:
                 await self.step(attempt)
+                if between is not None and attempt.stop_reason is None:
+                    between(attempt)
         except BaseException:
             await attempt.abandon()
             raise

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journeyman.config import ComputeConfig, TorchSampler
+from journeyman.errors import UserError
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.loop import Agent
 from journeyman.rollout.sampler import Sampler
+from journeyman.rollout.tree import grow
 from journeyman.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -28,8 +30,19 @@ class RolloutWorker:
         self._folder, self._max_length = model, max_length
 
     async def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
-        """Make every attempt at once; order as in `jobs`."""
-        return list(await asyncio.gather(*(self._agent_of(job).attempt(job) for job in jobs)))
+        """Make every attempt at once; order as in `jobs`, those that fork from one behind it."""
+        trees = await asyncio.gather(*(self._tree(job) for job in jobs))
+        return [trajectory for tree in trees for trajectory in tree]
+
+    async def _tree(self, job: RolloutJob) -> list[Trajectory]:
+        agent = self._agent_of(job)
+        if not job.branches:
+            return [await agent.attempt(job)]
+        if not isinstance(agent, Agent):
+            raise UserError(
+                "an agent from outside can't be forked", remedy="remove `program`, or let attempts be made apart"
+            )
+        return await grow(agent, job)
 
     def _agent_of(self, job: RolloutJob) -> "Agent | OutsideAgent":
         """The built-in loop, or the program that the job names, in front of the same sampler."""

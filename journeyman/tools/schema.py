@@ -23,7 +23,7 @@ _LINKS = {
     "sqlite": 'select m.name, f.id, f.seq, f."from", f."table", f."to" from sqlite_master m,'
     " pragma_foreign_key_list(m.name) f where m.type = 'table' order by m.rowid, f.id, f.seq",
     "duckdb": "select table_name, constraint_index, i, constraint_column_names[i + 1], referenced_table,"
-    " referenced_column_names[i + 1] from (select *, unnest(range(len(constraint_column_names))) i"
+    " referenced_column_names[i + 1] from (select *, generate_subscripts(constraint_column_names, 1) - 1 i"
     " from duckdb_constraints() where constraint_type = 'FOREIGN KEY') order by table_oid, constraint_index, i",
 }
 """(table, number of the key, place in it, column, table it points to, column there or null for that table's key)."""

@@ -117,11 +117,13 @@ _IDLE: list[SqlProcess] = []
 
 
 def _take() -> SqlProcess:
-    while _IDLE:
-        process = _IDLE.pop()
+    while True:
+        try:
+            process = _IDLE.pop()
+        except IndexError:  # asked for instead of looked for: other threads take, too
+            return SqlProcess()
         if process.owner == os.getpid():  # not one that this process inherited by a fork
             return process
-    return SqlProcess()
 
 
 def _give_back(process: SqlProcess) -> None:

@@ -27,6 +27,22 @@ class Row:
     """T entries: the learner's before the step's first update; empty: the sampler's stand for them."""
     temperature: float = 1.0
     """Of sampling: log-probabilities are taken of logits / temperature."""
+    reference_logprobs: tuple[float, ...] = ()
+    """T entries: the reference policy's; empty: the learner asks its own, the weights that it was built from."""
+    old_means: tuple[float, ...] = ()
+    """T entries: the mean over the vocabulary of the old log-probabilities; empty: the learner's now."""
+    weights: tuple[float, ...] = ()
+    """T entries: what a token weighs in its row; empty: 1 each."""
+    turns: tuple[int, ...] = ()
+    """T entries: number of the turn that a learned token belongs to, -1 elsewhere; empty: all belong to one."""
+    group: int = 0
+    """Rows of one problem share it."""
+    reward: float | None = None
+    """Of the whole attempt; None: could not be scored."""
+    truncated: bool = False
+    """Whether the attempt was cut off by a limit."""
+    weight: float = 1.0
+    """What the row weighs in the batch."""
 
 
 class LearnerHandle(Protocol):
@@ -43,6 +59,43 @@ class LearnerHandle(Protocol):
 
         In the arithmetic that training uses, or in float32 where `exact` is asked for.
         """
+        ...
+
+    def score_reference(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        """`score` of the weights that the learner was built from, in training's arithmetic."""
+        ...
+
+    def score_means(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        """Means over the vocabulary of the log-probabilities at the places that `score` scores."""
+        ...
+
+    def values(
+        self, rows: Sequence[Sequence[int]], heads: Sequence[str] = ("value",), *, slow: bool = False
+    ) -> dict[str, list[list[float]]]:
+        """By head, T+1 numbers a row: entry t is the value of the first t tokens, 0 where there are none.
+
+        `slow`: of the heads' copies that follow them.
+        """
+        ...
+
+    def fit_values(
+        self,
+        rows: Sequence[Sequence[int]],
+        targets: Mapping[str, Sequence[Sequence[float]]],
+        *,
+        learning_rate: float,
+        epochs: int = 1,
+        polyak: float = 1.0,
+    ) -> dict[str, float]:
+        """Regress heads to targets, T+1 numbers a row like `values`, NaN where there is none; metrics by name.
+
+        Heads are made when first named. The policy's weights stay as they are. `polyak`: how far the slow copies go
+        towards the heads afterwards.
+        """
+        ...
+
+    def hidden_ranks(self, rows: Sequence[Row], stride: int) -> list[tuple[float, float, float]]:
+        """Effective rank of the learned tokens' last hidden states, its velocity and acceleration (#98), by row."""
         ...
 
     def sampler_precision(self) -> str:

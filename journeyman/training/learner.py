@@ -1,129 +1,278 @@
 """The learner: tokens, mask, log-probabilities and advantages in; better weights out. Blind to algorithms and worlds."""
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journeyman.config import ComputeConfig, ObjectiveConfig
-from journeyman.training.batching import MicroBatch, microbatches
+from journeyman.config.objective import FlowObjective, LaserObjective, PolicyGradient
+from journeyman.seeds import derive
+from journeyman.training.batching import MicroBatch, Surveyed, microbatches
 from journeyman.training.handle import LearnerSpec, Row
-from journeyman.training.objective import OBJECTIVES, TokenBatch
+from journeyman.training.heads import Heads
+from journeyman.training.network import Network
+from journeyman.training.objectives import ROW_OBJECTIVES, TOKEN_OBJECTIVES, TokenBatch, Totals
+from journeyman.training.objectives.parts import entropy
+from journeyman.training.objectives.rows import marked
+from journeyman.training.objectives.survey import Survey, prepare, survey_covariance, survey_rows
 from journeyman.training.optimizers import build_optimizers, rate_factor
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+FLOW = "flow"
+"""The head of flows."""
+
 
 class Learner:
-    """A causal LM with its optimizer. Masters are float32; arithmetic is bfloat16 where asked for.
+    """A causal LM with its optimizer, the weights that it began with, and heads.
 
     The loss is the same under any micro-batching: sums over tokens, divided by the whole batch's learned tokens.
     """
 
     def __init__(self, spec: LearnerSpec, compute: ComputeConfig) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
         torch.manual_seed(spec.seed)
         if compute.device != "cuda":
             torch.set_num_threads(compute.threads)
         self._spec, self._compute = spec, compute
-        self._device = pick_device(compute)
-        self._dtype = pick_dtype(compute, self._device)
         self._tokenizer = AutoTokenizer.from_pretrained(spec.model)
-        # On a CPU the fused attention kernel is slow backwards in bfloat16: the plain one takes a fifth less for a step.
-        attention = "eager" if self._device.type == "cpu" and self._dtype == torch.bfloat16 else "sdpa"
-        model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=torch.float32, attn_implementation=attention)
-        self._model = model.to(self._device).train()  # pyright: ignore[reportArgumentType]
+        self._network = Network(spec.model, compute)
+        self._model = self._network.model
         self._optimizers = build_optimizers(self._model, spec.optimizer)
         self._base_rates = [[group["lr"] for group in o.param_groups] for o in self._optimizers]
+        self._heads = Heads(self._model.config.get_text_config().hidden_size, self._network.device)
         self._steps = 0
+
+    @cached_property
+    def _reference(self) -> Network:
+        """The weights that the learner was built from, frozen."""
+        network = Network(self._spec.model, self._compute)
+        network.model.requires_grad_(False)
+        return network
 
     def step(self, rows: Sequence[Row], objective: ObjectiveConfig) -> dict[str, float]:
         """One optimizer step on `rows` with the global token mean; metrics by name."""
         import torch
 
         started = time.perf_counter()
-        learned = sum(sum(row.mask[1:]) for row in rows)
-        if learned == 0:
+        survey, objective = self._survey(rows, objective)
+        totals = Totals.of([one.row for one in survey.rows])
+        if totals.tokens == 0:
             return {}
         sums: dict[str, float] = {"loss/total": 0.0}
-        for batch in microbatches(rows, self._spec.microbatch_tokens, self._device):
-            loss, parts = self._loss(batch, objective)
-            (loss / learned).backward()
+        for batch in microbatches(survey.rows, self._spec.microbatch_tokens, self._network.device):
+            loss, parts = self._loss(batch, objective, totals)
+            (loss / totals.tokens).backward()
             for name, value in {"loss/total": loss.detach(), **parts}.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
+        sums["loss/total"] += self._anchor(objective.anchor) * totals.tokens
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._spec.optimizer.clip_norm)
-        factor = self._set_rates()
-        for optimizer in self._optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self._steps += 1
+        factor = self._update(objective)
         return {
-            **{name: value / learned for name, value in sums.items()},
+            **{name: value / totals.tokens for name, value in sums.items()},
+            **survey.metrics,
             "loss/gradient_norm": float(norm),
             "optimizer/learning_rate": factor * self._spec.optimizer.learning_rate,
-            "throughput/learned_tokens_per_s": learned / (time.perf_counter() - started),
+            "throughput/learned_tokens_per_s": totals.tokens / (time.perf_counter() - started),
         }
 
-    def _loss(self, batch: MicroBatch, objective: ObjectiveConfig) -> "tuple[Tensor, dict[str, Tensor]]":
+    def _survey(self, rows: Sequence[Row], objective: ObjectiveConfig) -> tuple[Survey, ObjectiveConfig]:
+        """What is known of the batch before its first gradient."""
+        if isinstance(objective, LaserObjective) and objective.token is None:
+            objective = objective.model_copy(update={"token": self._tokenizer.pad_token_id})
+        if objective.reference:
+            rows = self._with_reference(rows)
+        rows = prepare(rows, objective)
+        if not objective.surveyed or not any(any(row.mask[1:]) for row in rows):
+            return Survey(rows=[Surveyed(row=row) for row in rows], metrics={}), objective
+        logprobs = self._read(rows, self._network, _chosen)
+        if isinstance(objective, PolicyGradient):
+            seed = derive(self._spec.seed, "survey", self._steps)
+            return survey_covariance(rows, logprobs, objective, seed), objective
+        return survey_rows(rows, logprobs, ROW_OBJECTIVES[objective.type], objective), objective
+
+    def _with_reference(self, rows: Sequence[Row]) -> list[Row]:
+        asked = [row for row in rows if not row.reference_logprobs]
+        found = iter(self._read(asked, self._reference, _chosen))
+        return [row if row.reference_logprobs else replace(row, reference_logprobs=(0.0, *next(found))) for row in rows]
+
+    def _loss(
+        self, batch: MicroBatch, objective: ObjectiveConfig, totals: Totals
+    ) -> "tuple[Tensor, dict[str, Tensor]]":
         import torch
 
-        logits_BTV = self._logits(batch.ids_BT)[:, :-1] / batch.temperature_B[:, None, None]
-        logs_BTV = torch.log_softmax(logits_BTV, dim=-1)
-        logprobs_BT = logs_BTV.gather(-1, batch.ids_BT[:, 1:, None]).squeeze(-1)
-        tokens = TokenBatch(
-            logprobs_BT=logprobs_BT,
-            old_logprobs_BT=batch.old_logprobs_BT,
-            sampler_logprobs_BT=batch.sampler_logprobs_BT,
-            advantages_BT=batch.advantages_BT,
-            mask_BT=batch.mask_BT,
-        )
-        loss, sums = OBJECTIVES[objective.type](tokens, objective)
+        tokens = self._tokens(batch, objective, totals)
+        if objective.type in ROW_OBJECTIVES:
+            loss, sums = marked(tokens), {}
+        else:
+            loss, sums = TOKEN_OBJECTIVES[objective.type](tokens, objective)
         with torch.no_grad():
-            entropy_BT = -(logs_BTV.exp() * logs_BTV).sum(-1)
-            sums["policy/entropy_nats"] = (entropy_BT * batch.mask_BT).sum()
+            sums["policy/entropy_nats"] = (entropy(tokens.logs_BSV[:, :-1]) * batch.mask_BT).sum()
         return loss, sums
 
-    def _logits(self, ids_BT: "Tensor", *, exact: bool = False) -> "Tensor":
-        """float32 logits. Padding is on the right, where causal attention never looks back at it."""
+    def _tokens(self, batch: MicroBatch, objective: ObjectiveConfig, totals: Totals) -> TokenBatch:
+        """A micro-batch as the objective sees it."""
         import torch
 
-        mixed = self._dtype != torch.float32 and not exact
-        with torch.autocast(self._device.type, dtype=self._dtype, enabled=mixed):
-            return self._model(input_ids=ids_BT, use_cache=False).logits.float()
+        flows_BS = reference_logs_BSV = None
+        if isinstance(objective, FlowObjective):
+            logits_BSV, states_BSD = self._network.logits_and_states(batch.ids_BT)
+            flows_BS = self._heads[FLOW](states_BSD)
+        else:
+            logits_BSV = self._network.logits(batch.ids_BT)
+        if objective.full_reference:
+            with torch.no_grad():
+                reference_logs_BSV = _logs(self._reference.logits(batch.ids_BT), batch)
+        logs_BSV = _logs(logits_BSV, batch)
+        given = {name: getattr(batch, name) for name in batch.__slots__ if name != "ids_BT"}
+        return TokenBatch(
+            **given,
+            logprobs_BT=_chosen(logs_BSV, batch),
+            logs_BSV=logs_BSV,
+            totals=totals,
+            reference_logs_BSV=reference_logs_BSV,
+            flows_BS=flows_BS,
+        )
 
-    def _set_rates(self) -> float:
+    def _anchor(self, strength: float) -> float:
+        """Add the gradient of strength * |theta - theta_0|^2; returns its value."""
+        import torch
+
+        if strength == 0:
+            return 0.0
+        total = 0.0
+        with torch.no_grad():
+            for own, first in zip(self._model.parameters(), self._reference.model.parameters(), strict=True):
+                moved = own - first
+                own.grad = 2 * strength * moved if own.grad is None else own.grad.add_(moved, alpha=2 * strength)
+                total += float(moved.square().sum())
+        return strength * total
+
+    def _update(self, objective: ObjectiveConfig) -> float:
         factor = rate_factor(self._steps, self._spec.total_steps, self._spec.optimizer)
         for optimizer, rates in zip(self._optimizers, self._base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if isinstance(objective, FlowObjective):
+            self._heads[FLOW].update(objective.head_rate)
+        self._steps += 1
         return factor
 
     def score(
         self, rows: Sequence[Sequence[int]], temperature: float = 1.0, *, exact: bool = False
     ) -> list[list[float]]:
         """Log-probabilities of each row's tokens 1..T-1, in training's arithmetic or, where `exact`, in float32."""
+        return self._read(_wanted(rows, temperature), self._network, _chosen, exact=exact)
+
+    def score_reference(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        """The same of the weights that the learner was built from."""
+        return self._read(_wanted(rows, temperature), self._reference, _chosen)
+
+    def score_means(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        """Means over the vocabulary of the log-probabilities at those places."""
+        return self._read(_wanted(rows, temperature), self._network, lambda logs_BSV, _: logs_BSV[:, :-1].mean(-1))
+
+    def _read(
+        self,
+        rows: Sequence[Row],
+        network: Network,
+        take: "Callable[[Tensor, MicroBatch], Tensor]",
+        *,
+        exact: bool = False,
+    ) -> list[list[float]]:
+        """What `take` takes of each row's log-probabilities (B x T-1), in the order of the rows, without gradient."""
         import torch
 
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        wanted = [Row(token_ids=tuple(rows[i]), mask=(1,) * len(rows[i]), temperature=temperature) for i in order]
         found: list[list[float]] = [[] for _ in rows]
         with torch.no_grad():
-            for batch in microbatches(wanted, self._spec.microbatch_tokens, self._device):
-                logs_BTV = torch.log_softmax(self._logits(batch.ids_BT, exact=exact)[:, :-1] / temperature, dim=-1)
-                logprobs_BT = logs_BTV.gather(-1, batch.ids_BT[:, 1:, None]).squeeze(-1).cpu()
-                for row_T in logprobs_BT:
-                    index = order.pop(0)
-                    found[index] = row_T[: len(rows[index]) - 1].tolist()
+            for batch, places in self._in_order(rows):
+                taken_BT = take(_logs(network.logits(batch.ids_BT, exact=exact), batch), batch).cpu()
+                for place, row_T in zip(places, taken_BT, strict=True):
+                    found[place] = row_T[: len(rows[place].token_ids) - 1].tolist()
         return found
+
+    def _in_order(self, rows: Sequence[Row]) -> Iterator[tuple[MicroBatch, list[int]]]:
+        """Micro-batches, and which rows they hold."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].token_ids))
+        wanted = [Surveyed(row=rows[i]) for i in order]
+        for batch in microbatches(wanted, self._spec.microbatch_tokens, self._network.device):
+            yield batch, [order.pop(0) for _ in batch.ids_BT]
+
+    def values(
+        self, rows: Sequence[Sequence[int]], heads: Sequence[str] = ("value",), *, slow: bool = False
+    ) -> dict[str, list[list[float]]]:
+        """By head, T+1 numbers a row: entry t is the value of the first t tokens, 0 where there are none."""
+        import torch
+
+        found: dict[str, list[list[float]]] = {name: [[] for _ in rows] for name in heads}
+        with torch.no_grad():
+            for batch, places in self._in_order(_wanted(rows)):
+                states_BTD = self._network.states(batch.ids_BT)
+                for name in heads:
+                    values_BT = self._heads[name](states_BTD, slow=slow).cpu()
+                    for place, row_T in zip(places, values_BT, strict=True):
+                        found[name][place] = [0.0, *row_T[: len(rows[place])].tolist()]
+        return found
+
+    def fit_values(
+        self,
+        rows: Sequence[Sequence[int]],
+        targets: Mapping[str, Sequence[Sequence[float]]],
+        *,
+        learning_rate: float,
+        epochs: int = 1,
+        polyak: float = 1.0,
+    ) -> dict[str, float]:
+        """Regress heads to targets, T+1 numbers a row, NaN where there is none; a step of each head an epoch.
+
+        The metric is the squared error before the first step, the mean over targets and heads.
+        """
+        wanted = {name: sum(not math.isnan(x) for own in of for x in own[1:]) for name, of in targets.items()}
+        first: dict[str, float] = {}
+        for _ in range(epochs):
+            errors = dict.fromkeys(targets, 0.0)
+            for batch, places in self._in_order(_wanted(rows)):
+                states_BTD = self._network.states(batch.ids_BT)
+                for name, of in targets.items():
+                    error = _squared_error(self._heads[name](states_BTD), [of[place][1:] for place in places])
+                    (error / max(1, wanted[name])).backward()
+                    errors[name] += float(error.detach())
+            first = first or errors
+            for name in targets:
+                self._heads[name].update(learning_rate)
+        for name in targets:
+            self._heads[name].follow(polyak)
+        return {"critic/loss": sum(first.values()) / max(1, sum(wanted.values()))}
+
+    def hidden_ranks(self, rows: Sequence[Row], stride: int) -> list[tuple[float, float, float]]:
+        """Effective rank of the learned tokens' last hidden states, its velocity and acceleration, by row."""
+        import numpy as np
+
+        from journeyman.credit.ranks import ranks_of
+
+        found: dict[int, tuple[float, float, float]] = {}
+        for batch, places in self._in_order(rows):
+            states_BTD = self._network.states(batch.ids_BT).cpu().double().numpy()
+            for place, states_TD in zip(places, states_BTD, strict=True):
+                learned = np.flatnonzero(np.array(rows[place].mask))
+                rank, velocity, acceleration = ranks_of(states_TD[learned], stride)
+                found[place] = (float(rank), float(velocity), float(acceleration))
+        return [found[i] for i in range(len(rows))]
 
     def sampler_precision(self) -> str:
         """In what a sampler on this kind of device computes."""
-        return "bfloat16" if self._device.type == "cuda" and self._compute.dtype != "float32" else "float32"
+        return "bfloat16" if self._network.device.type == "cuda" and self._compute.dtype != "float32" else "float32"
 
     def weights(self) -> "Mapping[str, torch.Tensor]":
         """Copies on the CPU, by parameter name; tied weights come once."""
@@ -134,41 +283,49 @@ class Learner:
         self._tokenizer.save_pretrained(folder)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Weights, optimizer state and counters, into a folder that exists or is made."""
+        """Weights, optimizer state, heads and counters, into a folder that exists or is made."""
         import torch
 
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(self._model.state_dict(), folder / "model.pt")
         torch.save([optimizer.state_dict() for optimizer in self._optimizers], folder / "optimizers.pt")
+        torch.save(self._heads.state_dict(), folder / "heads.pt")
         (folder / "learner.json").write_text(json.dumps({"steps": self._steps}))
 
     def load_checkpoint(self, folder: Path) -> None:
         """The inverse; keys are strict."""
         import torch
 
-        self._model.load_state_dict(torch.load(folder / "model.pt", map_location=self._device, weights_only=True))
-        states: list[dict[str, Any]] = torch.load(
-            folder / "optimizers.pt", map_location=self._device, weights_only=True
-        )
-        for optimizer, state in zip(self._optimizers, states, strict=True):
+        def load(name: str) -> Any:
+            return torch.load(folder / name, map_location=self._network.device, weights_only=True)
+
+        self._model.load_state_dict(load("model.pt"))
+        for optimizer, state in zip(self._optimizers, load("optimizers.pt"), strict=True):
             optimizer.load_state_dict(state)
+        self._heads.load_state_dict(load("heads.pt"))
         self._steps = json.loads((folder / "learner.json").read_text())["steps"]
 
 
-def pick_device(compute: ComputeConfig) -> "torch.device":
-    """The device that the config asks for; auto takes a GPU where there is one."""
+def _wanted(rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[Row]:
+    return [Row(token_ids=tuple(ids), mask=(1,) * len(ids), temperature=temperature) for ids in rows]
+
+
+def _logs(logits_BSV: "Tensor", batch: MicroBatch) -> "Tensor":
+    """Log-probabilities of all tokens at each row's temperature."""
     import torch
 
-    if compute.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(compute.device)
+    return torch.log_softmax(logits_BSV / batch.temperature_B[:, None, None], dim=-1)
 
 
-def pick_dtype(compute: ComputeConfig, device: "torch.device") -> "torch.dtype":
-    """The arithmetic that the config asks for; auto takes bfloat16 where the hardware multiplies it natively."""
+def _chosen(logs_BSV: "Tensor", batch: MicroBatch) -> "Tensor":
+    """Those of the tokens that stand there."""
+    return logs_BSV[:, :-1].gather(-1, batch.ids_BT[:, 1:, None]).squeeze(-1)
+
+
+def _squared_error(values_BT: "Tensor", targets: Sequence[Sequence[float]]) -> "Tensor":
+    """The sum over the targets that are there."""
     import torch
 
-    if compute.dtype != "auto":
-        return getattr(torch, compute.dtype)
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    width = values_BT.shape[1]
+    padded = torch.tensor([[*own, *[math.nan] * (width - len(own))] for own in targets], device=values_BT.device)
+    return torch.where(padded.isnan(), 0.0, values_BT - padded.nan_to_num()).square().sum()

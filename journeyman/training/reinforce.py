@@ -1,27 +1,32 @@
 """Stage rl: sample groups, score them, give credit, learn; with curriculum, replay and checkpoints."""
 
-import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from journeyman.config import PipelineConfig, RlConfig
-from journeyman.credit import CREDITS
+import numpy as np
+
+from journeyman.config import OptimizerConfig, PipelineConfig, RlConfig, TreeRollouts
+from journeyman.credit.base import Floats
 from journeyman.curriculum import CURRICULA
 from journeyman.problem import Problem
 from journeyman.progress import Observer
 from journeyman.replay.buffer import ReplayBuffer, Replayed
-from journeyman.rewards import REWARDS, apply_reward
 from journeyman.rollout.job import RolloutJob, SamplerPool, attempt_all
 from journeyman.seeds import derive
 from journeyman.synthesis.problems import read_problems
 from journeyman.training.checkpoints import Checkpoints
+from journeyman.training.crediting import Crediting
 from journeyman.training.handle import LearnerHandle, LearnerSpec, Row
+from journeyman.training.process import ProcessModel
 from journeyman.training.rollout_metrics import rollout_metrics
+from journeyman.training.rows import minibatches, rows_of
+from journeyman.training.scoring import Scorer, for_rewards
+from journeyman.training.supplies import Supplies
 from journeyman.training.sync import sync_weights
 from journeyman.training.workers import Workers
 from journeyman.trajectory import Trajectory, read_trajectories, write_trajectories
@@ -49,12 +54,23 @@ def run_rl(
     """
     started = time.perf_counter()
     seed = derive(config.seed, "rl", stage.name)
+    learner, samplers = workers.learner(_spec(stage, policy, seed)), workers.samplers(policy)
     loop = ReinforceLoop(
         stage,
         read_problems(problems / "problems" / "train.parquet"),
-        learner=workers.learner(_spec(stage, policy, seed)),
-        samplers=workers.samplers(policy),
+        learner=learner,
+        samplers=samplers,
         seed=seed,
+        for_rewards=for_rewards(
+            stage,
+            policy=policy,
+            learner=learner,
+            samplers=samplers,
+            compute=config.compute,
+            seed=seed,
+            folder=work / "judged",
+        ),
+        for_credits=Supplies(stage, learner, process=_process(stage, policy, seed, workers), policy=policy),
     )
     store = _Store(work)
     resumed_at = store.restore(loop)
@@ -89,6 +105,15 @@ def _spec(stage: RlConfig, policy: Path, seed: int) -> LearnerSpec:
     )
 
 
+def _process(stage: RlConfig, policy: Path, seed: int, workers: Workers) -> ProcessModel | None:
+    """The process reward model of the block: it begins as the policy does."""
+    if stage.process is None:
+        return None
+    optimizer = OptimizerConfig(learning_rate=stage.process.learning_rate, decay_fraction=0.0)
+    spec = replace(_spec(stage, policy, seed), optimizer=optimizer, total_steps=stage.steps)
+    return ProcessModel(stage.process, workers.learner(spec, "process"))
+
+
 class ReinforceLoop:
     """The state of one rl stage. `advance` is one step; everything random follows from (seed, step)."""
 
@@ -100,18 +125,25 @@ class ReinforceLoop:
         learner: LearnerHandle,
         samplers: SamplerPool,
         seed: int,
+        for_rewards: Mapping[str, Any] | None = None,
+        for_credits: Supplies | None = None,
     ) -> None:
+        """`for_rewards`: what they may need besides their history, by name."""
         self.stage, self.learner, self._samplers, self._seed = stage, learner, samplers, seed
         self.step = 0
         self.sampled: list[Trajectory] = []
         """The last step's trajectories, scored."""
+        self.scorer = Scorer(stage, for_rewards or {})
+        self.supplies = for_credits or Supplies(stage, learner)
+        self._crediting = Crediting(stage, self.supplies.arrays())
         self.curriculum = CURRICULA[stage.curriculum.type](problems, derive(seed, "curriculum"))
         self.replay = ReplayBuffer(stage.replay.capacity, stage.replay.max_age, seed)
 
     def advance(self) -> dict[str, float]:
         """Sample, score, learn, sync. Returns the step's metrics."""
         started = time.perf_counter()
-        groups = self._score(self._rollout())
+        problems = self.curriculum.choose(self.stage.problems, step=self.step)
+        groups = self.scorer.score(self._rollout(problems), problems, step=self.step)
         self.sampled = [t for group in groups for t in group]
         self.curriculum.update(self.sampled)
         rolled_out = time.perf_counter()
@@ -129,61 +161,84 @@ class ReinforceLoop:
             "throughput/sampled_tokens_per_s": tokens / (rolled_out - started),
         }
 
-    def _rollout(self) -> list[Trajectory]:
+    def _rollout(self, problems: Sequence[Problem]) -> list[list[Trajectory]]:
+        """A group of attempts at each problem. Where credit compares with it, a greedy one besides."""
         stage = self.stage
         jobs = [
-            RolloutJob(
-                problem=problem,
-                sample=sample,
-                seed=derive(self._seed, self.step, place, sample),
-                temperature=stage.temperature,
-                **stage.limits(),
-            )
-            for place, problem in enumerate(self.curriculum.choose(stage.problems, step=self.step))
-            for sample in range(stage.group)
+            replace(self._job(problem, place, sample, stage.temperature), branches=branches)
+            for place, problem in enumerate(problems)
+            for sample, branches in self._begun()
         ]
-        return attempt_all(self._samplers, jobs)
+        if "greedy_rewards_P" in self.supplies.needs:
+            jobs += [self._job(problem, place, stage.group, 0.0) for place, problem in enumerate(problems)]
+        made = attempt_all(self._samplers, jobs)
+        whole = len(problems) * stage.group
+        if made[whole:]:
+            self._score_greedy(made[whole:], problems)
+        return [made[i : i + stage.group] for i in range(0, whole, stage.group)]
 
-    def _score(self, trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
-        """The step's groups, with their rewards."""
-        size = self.stage.group
-        groups = [trajectories[i : i + size] for i in range(0, len(trajectories), size)]
-        return [apply_reward(REWARDS[self.stage.reward], group) for group in groups]
+    def _begun(self) -> list[tuple[int, int]]:
+        """(sample, how many others fork from it) of each attempt of a group that begins anew."""
+        if not isinstance(self.stage.rollout, TreeRollouts):
+            return [(sample, 0) for sample in range(self.stage.group)]
+        roots = min(self.stage.rollout.roots, self.stage.group)
+        ends = [self.stage.group * (root + 1) // roots for root in range(roots)]
+        return [(start, end - start - 1) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _job(self, problem: Problem, place: int, sample: int, temperature: float) -> RolloutJob:
+        return RolloutJob(
+            problem=problem,
+            sample=sample,
+            seed=derive(self._seed, self.step, place, sample),
+            temperature=temperature,
+            **self.stage.limits(),
+        )
+
+    def _score_greedy(self, made: Sequence[Trajectory], problems: Sequence[Problem]) -> None:
+        scored = self.scorer.score([[one] for one in made], problems, step=self.step)
+        self.supplies.compare_with([one for group in scored for one in group])
 
     def _learn(self, groups: Sequence[Sequence[Trajectory]]) -> dict[str, float]:
         """Learn from the step's groups and from the buffer, minibatch after minibatch."""
-        credited = [pair for group in groups for pair in self._credit(group)]
-        used = len({trajectory.problem_id for trajectory, _ in credited})
-        rows = [row for trajectory, advantages in credited for row in _rows(trajectory, advantages)]
+        credited = self._crediting(groups)
+        along = self.supplies.learn(credited.batch)
+        pairs = credited.pairs(whole_groups=self.stage.objective.whole_groups)
+        used = len({group for _, _, group in pairs})
+        rows = [row for trajectory, advantages, group in pairs for row in rows_of(trajectory, advantages, group)]
         replayed = self.replay.sample(round(self.stage.replay.fraction * len(rows)), step=self.step)
         rows += [
-            row for r in replayed for row in _rows(r.trajectory, [r.advantage * m for m in r.trajectory.loss_mask])
+            row
+            for number, r in enumerate(replayed)
+            for row in rows_of(r.trajectory, r.advantage * np.array(r.trajectory.loss_mask), len(groups) + number)
         ]
         if self.stage.replay.capacity:
-            fresh = [Replayed(trajectory=t, advantage=_mean_advantage(t, a)) for t, a in credited]
+            fresh = [Replayed(trajectory=t, advantage=_mean_advantage(t, a)) for t, a, _ in pairs]
             self.replay.add(fresh, version=self.step)
-        return {"rollout/groups_used_fraction": used / len(groups), **self._update(rows)}
+        return {"rollout/groups_used_fraction": used / len(groups), **along, **self._update(rows)}
 
-    def _credit(self, group: Sequence[Trajectory]) -> "list[tuple[Trajectory, tuple[float, ...]]]":
-        """(trajectory, advantages) of a group; nothing where dynamic sampling finds nothing to compare."""
-        scored = [t for t in group if t.reward is not None]
-        if len(scored) < 2 or (self.stage.dynamic_sampling and len({t.reward for t in scored}) == 1):
-            return []
-        pairs = zip(scored, CREDITS[self.stage.credit](scored), strict=True)
-        return [(t, advantages) for t, advantages in pairs if any(advantages)]
-
-    def _update(self, rows: list[Row]) -> dict[str, float]:
-        random.Random(derive(self._seed, "minibatches", self.step)).shuffle(rows)
-        if self.stage.recompute_logprobs:
-            rows = self._with_old_logprobs(rows)
-        size = self.stage.minibatch
-        found = [self.learner.step(rows[i : i + size], self.stage.objective) for i in range(0, len(rows), size)]
+    def _update(self, rows: Sequence[Row]) -> dict[str, float]:
+        stage = self.stage
+        batches = minibatches(
+            rows,
+            stage.minibatch,
+            derive(self._seed, "minibatches", self.step),
+            whole_groups=stage.objective.whole_groups,
+        )
+        if stage.recompute_logprobs:
+            batches = [self._with_old_logprobs(batch) for batch in batches]
+        found = [self.learner.step(batch, stage.objective) for batch in batches]
         names = {name for metrics in found for name in metrics}
         return {name: fmean([metrics[name] for metrics in found if name in metrics]) for name in names}
 
     def _with_old_logprobs(self, rows: Sequence[Row]) -> list[Row]:
-        scores = self.learner.score([row.token_ids for row in rows], self.stage.temperature)
-        return [replace(row, old_logprobs=(0.0, *score)) for row, score in zip(rows, scores, strict=True)]
+        """With what the learner says before its first update: log-probabilities, and their means where those are asked for."""
+        ids = [row.token_ids for row in rows]
+        scores = self.learner.score(ids, self.stage.temperature)
+        known = [replace(row, old_logprobs=(0.0, *score)) for row, score in zip(rows, scores, strict=True)]
+        if self.stage.objective.type != "rover":
+            return known
+        means = self.learner.score_means(ids, self.stage.temperature)
+        return [replace(row, old_means=(0.0, *mean)) for row, mean in zip(known, means, strict=True)]
 
     def sync(self) -> float:
         """Give the sampler the learner's weights; returns the probe's largest difference."""
@@ -198,24 +253,23 @@ class ReinforceLoop:
             tolerance=self.stage.sync_tolerance,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """What JSON holds of it; the learner and the buffer write files of their own."""
+        return {
+            "curriculum": self.curriculum.state_dict(),
+            "history": self.scorer.history.state_dict(),
+            "supplies": self.supplies.state_dict(),
+        }
 
-def _rows(trajectory: Trajectory, advantages: Sequence[float]) -> list[Row]:
-    """A row for each context in which the policy sampled."""
-    return [
-        Row(
-            token_ids=trajectory.token_ids[sample],
-            mask=trajectory.loss_mask[sample],
-            advantages=tuple(advantages[sample]),
-            logprobs=trajectory.logprobs[sample],
-            temperature=trajectory.temperature,
-        )
-        for sample in trajectory.samples()
-        if any(trajectory.loss_mask[sample])
-    ]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.curriculum.load_state_dict(state["curriculum"])
+        self.scorer.history.load_state_dict(state["history"])
+        self.supplies.load_state_dict(state["supplies"])
+        self.step = state["step"]
 
 
-def _mean_advantage(trajectory: Trajectory, advantages: Sequence[float]) -> float:
-    return sum(advantages) / max(1, sum(trajectory.loss_mask))
+def _mean_advantage(trajectory: Trajectory, advantages: Floats) -> float:
+    return float(advantages.sum()) / max(1, sum(trajectory.loss_mask))
 
 
 class _Store:
@@ -231,8 +285,9 @@ class _Store:
         def write(folder: Path) -> None:
             loop.learner.save_checkpoint(folder)
             loop.replay.save(folder)
+            loop.supplies.save(folder)
 
-        self._checkpoints.save(loop.step, write, {"curriculum": loop.curriculum.state_dict()})
+        self._checkpoints.save(loop.step, write, loop.state_dict())
 
     def restore(self, loop: ReinforceLoop) -> int:
         """Bring a fresh loop to the last checkpoint; returns its step, 0 where there is none."""
@@ -243,8 +298,8 @@ class _Store:
         folder, state = found
         loop.learner.load_checkpoint(folder)
         loop.replay.load(folder)
-        loop.curriculum.load_state_dict(state["curriculum"])
-        loop.step = state["step"]
+        loop.supplies.load(folder)
+        loop.load_state_dict(state)
         for path in self._files():
             if int(path.stem.removeprefix("step-")) > loop.step:
                 path.unlink()

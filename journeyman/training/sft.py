@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from journeyman.config import ObjectiveConfig, PipelineConfig
+from journeyman.config import NllObjective, PipelineConfig
 from journeyman.environments import environment, specs_of
 from journeyman.errors import DataError
 from journeyman.progress import Observer
@@ -18,7 +18,7 @@ from journeyman.training.model import load_tokenizer, make_base
 from journeyman.training.workers import Workers
 from journeyman.trajectory import Trajectory, read_trajectories
 
-OBJECTIVE = ObjectiveConfig(type="nll")
+OBJECTIVE = NllObjective()
 REPORT_EVERY = 10
 """Steps between reports of metrics and progress."""
 BUCKET = 16

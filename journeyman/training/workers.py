@@ -14,8 +14,8 @@ class Workers(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def learner(self, spec: LearnerSpec) -> LearnerHandle:
-        """Start the learner, in place of an earlier one."""
+    def learner(self, spec: LearnerSpec, role: str = "policy") -> LearnerHandle:
+        """Start a learner, in place of an earlier one of its role: a process reward model learns beside the policy."""
         ...
 
     def samplers(self, model: Path) -> SamplerPool:

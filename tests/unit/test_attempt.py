@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from journeyman.environments import ENVIRONMENTS, environment
@@ -16,7 +17,7 @@ from journeyman.rollout.job import RolloutJob, attempt_all
 from journeyman.rollout.loop import Agent
 from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.tools.base import CallContext, FunctionTool, Limits, ToolOutput
-from journeyman.training.reinforce import _rows
+from journeyman.training.rows import rows_of
 from journeyman.trajectory import StopReason, Trajectory, read_trajectories, write_trajectories
 from tests.unit.fakes import ScriptedSampler, World, problem
 
@@ -236,7 +237,7 @@ def test_a_context_that_begins_anew_is_a_sample_of_its_own(world: World, monkeyp
     assert [(tuple(ids), tuple(mask)) for ids, mask in contexts] == [
         (made.token_ids[sample], made.loss_mask[sample]) for sample in made.samples()
     ]
-    rows = _rows(made, [float(i) for i in range(len(made.token_ids))])
+    rows = rows_of(made, np.arange(len(made.token_ids), dtype=float), 0)
     assert [row.token_ids for row in rows] == [made.token_ids[sample] for sample in made.samples()]
     assert [row.advantages[0] for row in rows] == [float(sample.start) for sample in made.samples()]
 

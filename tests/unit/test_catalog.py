@@ -5,25 +5,26 @@ from typing import get_args
 
 import pytest
 
-from journeyman.catalog import Entry, catalog
+from journeyman import credit, rewards
+from journeyman.catalog import Entry, catalog, page
 from journeyman.config import CurriculumConfig, ObjectiveConfig, SamplerConfig, SynthesizeConfig
 from journeyman.config.shape import arms
-from journeyman.credit import CREDITS
 from journeyman.curation import RULES
 from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
-from journeyman.rewards import REWARDS
 from journeyman.rollout.formats import CALL_FORMATS
 from journeyman.tools import TOOLS
-from journeyman.training.objective import OBJECTIVES
+from journeyman.training.objectives import OBJECTIVES
 
 NAMES = {
     "tool": list(TOOLS),
     "environment": list(ENVIRONMENTS),
-    "reward": list(REWARDS),
-    "credit": list(CREDITS),
+    "reward": list(rewards.REWARDS),
+    "reward combinator": ["+", "*", *rewards.COMBINATORS],
+    "credit": list(credit.CREDITS),
+    "credit combinator": ["+", *credit.COMBINATORS],
     "objective": list(OBJECTIVES),
     "curriculum": list(CURRICULA),
     "curation rule": list(RULES),
@@ -50,13 +51,14 @@ def test_every_part_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_what_the_config_can_choose_is_registered() -> None:
-    assert set(get_args(ObjectiveConfig.model_fields["type"].annotation)) == set(OBJECTIVES)
+    assert set(arms(ObjectiveConfig)) == set(OBJECTIVES)
     assert set(get_args(CurriculumConfig.model_fields["type"].annotation)) == set(CURRICULA)
 
 
 def test_papers_and_options_come_from_the_code(tmp_path: Path) -> None:
     entries = catalog(tmp_path)
     assert "#18" in entry("reward", "otc", entries).papers
+    assert entry("reward", "otc", entries).source["#18"] == "secondary"
     assert entry("credit", "group", entries).papers == ("arXiv 2402.03300",)
     assert entry("objective", "nll", entries).options == ()
     assert "clip_high = 0.28" in entry("objective", "grpo", entries).options
@@ -81,9 +83,78 @@ def test_a_part_is_tested_where_a_test_imports_it_or_takes_it_from_the_registry(
     entries = catalog(tests)
     assert entry("reward", "otc", entries).tested == ("tests/unit/test_a.py",)
     assert entry("reward", "correct", entries).tested == ("tests/unit/test_b.py",)
-    assert entry("credit", "group-mean", entries).tested == ("tests/unit/test_c.py",)
+    assert entry("credit", "group_mean", entries).tested == ("tests/unit/test_c.py",)
     assert entry("tool", "sql", entries).tested == ()
 
 
 def test_without_a_tests_folder_nothing_is_said_of_tests(tmp_path: Path) -> None:
     assert {one.tested for one in catalog(tmp_path / "nowhere")} == {()}
+
+
+REWARD_ROWS = {
+    *(
+        4,
+        11,
+        18,
+        21,
+        28,
+        36,
+        47,
+        51,
+        53,
+        59,
+        64,
+        67,
+        77,
+        81,
+        85,
+        90,
+        91,
+        92,
+        93,
+        96,
+        104,
+        105,
+        106,
+        111,
+        120,
+        126,
+        131,
+        132,
+    ),
+    *(134, 138, 139, 143, 145, 146, 148, 152, 153, 156, 160, 162, 166, 167, 178, 197, 203, 207, 214, 218, 226),
+}
+CREDIT_ROWS = {40, 42, 50, 68, 79, 97, 98, 117, 118, 130, 135, 155, 165, 182, 192, 195, 210}
+OBJECTIVE_ROWS = {6, 71, 125, 154, 158, 172, 174, 175, 177, 184, 191, 217, 225}
+"""Numbers in the ledger of papers of the systems whose home is one of the three."""
+STATUSES = {"verified", "secondary", "derived"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "rows"),
+    [
+        (("reward", "reward combinator"), REWARD_ROWS),
+        (("credit", "credit combinator", "reward combinator", "reward"), CREDIT_ROWS),
+        (("objective", "credit", "credit combinator", "reward combinator", "reward"), OBJECTIVE_ROWS),
+    ],
+)
+def test_every_row_of_the_ledger_is_there_with_how_surely_it_is_known(kinds: tuple[str, ...], rows: set[int]) -> None:
+    known = {paper: status for one in catalog() if one.kind in kinds for paper, status in one.source.items()}
+    assert [row for row in sorted(rows) if f"#{row}" not in known] == []
+    assert set(known.values()) <= STATUSES
+
+
+@pytest.mark.parametrize("kind", ["reward", "reward combinator", "credit", "credit combinator", "objective"])
+def test_every_part_is_worked_out_in_a_test(kind: str) -> None:
+    parts = [one for one in catalog() if one.kind == kind]
+    assert [one.name for one in parts if not one.test] == []
+    assert [one.name for one in parts if "by_hand" not in one.test and one.name not in ("+", "*")] == []
+
+
+def test_every_credit_says_whether_it_is_biased() -> None:
+    assert [one.name for one in catalog() if one.kind == "credit" and not one.bias] == []
+
+
+def test_the_page_in_the_docs_is_that_of_the_code() -> None:
+    written = (Path(__file__).resolve().parents[2] / "docs" / "catalog.md").read_text(encoding="utf-8")
+    assert written == page(catalog()), "make it again: journeyman catalog --markdown > docs/catalog.md"

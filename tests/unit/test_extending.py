@@ -9,13 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from journeyman.config.load import load_pipeline
+from journeyman.credit import CREDITS, ScoredBatch, build_credit
 from journeyman.environments import ENVIRONMENTS, environment
 from journeyman.environments.base import walked
+from journeyman.errors import ConfigError
+from journeyman.rewards import REWARDS, Group, build_reward
 from journeyman.tools.base import CallContext
 from journeyman.tools.calls import run_call
+from tests.unit.fakes import trajectory
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -59,7 +64,7 @@ def test_the_world_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     world = module("yahtzee", monkeypatch).Yahtzee
     world().validate()
     monkeypatch.setitem(ENVIRONMENTS, "yahtzee", world)
-    [block] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    [block] = re.findall(r"```yaml\n(pipelines:.*?)```", PAGE, re.DOTALL)
     text = (ROOT / "pipelines.yaml").read_text(encoding="utf-8")
     added = re.sub(r"^pipelines:\n", "", block)
     (tmp_path / "pipelines.yaml").write_text(f"{text}\n{added}", encoding="utf-8")
@@ -70,3 +75,36 @@ def test_the_world_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     gold, wrong = world().courses(problem)
     verdicts = [asyncio.run(walked(world(), problem, course)).verdict.correct for course in (gold, wrong)]
     assert verdicts == [True, False]
+
+
+def test_the_rewards_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = module("thrift", monkeypatch)
+    monkeypatch.setitem(REWARDS, "thrift", made.thrift)
+    monkeypatch.setitem(REWARDS, "news", made.news)
+    [expression] = re.findall(r"```yaml\nreward: (.*?)\n```", PAGE)
+    right, slow, wrong = trajectory(calls=1), trajectory(calls=3), trajectory(calls=1, correct=False)
+    scores = build_reward(expression)(Group(trajectories=(right, slow, wrong)))
+    # thrift: 1, 1 - 0.2 * 2, 0. News: the three calls of `slow` show the same: one of them is news; gated by the answer.
+    assert [score.total for score in scores] == pytest.approx([1.1, 0.7, 0.0])
+    assert [score.turns for score in scores] == [(0.1, 0), (0.1, 0, 0, 0), ()]  # the gate stayed shut for the last
+    config = load_pipeline("quickstart", ROOT / "pipelines.yaml", [f"rl.accuracy.reward={expression}"])
+    assert config.rl[0].reward == expression
+    with pytest.raises(ConfigError, match="price"):
+        load_pipeline("quickstart", ROOT / "pipelines.yaml", ["rl.accuracy.reward=thrift(price=-1)"])
+
+
+def test_the_credit_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CREDITS, "late", module("late", monkeypatch).late)
+    group = [trajectory(calls=0).scored(1.0, {}), trajectory(calls=0).scored(0.0, {})]
+    advantages = build_credit("0.5 * group_mean + 0.5 * late(half_life=1)")(ScoredBatch.of([group]))
+    # r - mean is +-.5, and the only turn is the last one: weight 2^0
+    np.testing.assert_allclose(advantages, [0, 0.5, 0.5, 0.5, 0, -0.5, -0.5, -0.5])
+
+
+def test_the_reward_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [source] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "def brief" in block]
+    made: dict[str, Any] = {}
+    exec(compile(source, "README.md", "exec"), made)
+    scores = made["brief"](Group(trajectories=(trajectory(calls=2), trajectory(calls=1), trajectory(correct=None))))
+    assert [score.total for score in scores] == [1.0, 1.5, None]

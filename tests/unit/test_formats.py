@@ -21,7 +21,7 @@ from journeyman.formats.openai import read_openai
 from journeyman.graders import grade_calls
 from journeyman.messages import Fault, Image, Message, ToolCall, ToolResult
 from journeyman.synthesis.problems import read_problems
-from journeyman.trajectory import StopReason, Trajectory, Turn, read_trajectories
+from journeyman.trajectory import Span, StopReason, Trajectory, Turn, read_trajectories
 
 CONVERSATION = {
     "messages": [
@@ -171,6 +171,13 @@ TRAJECTORIES = st.builds(
     score_parts=st.dictionaries(TEXT, NUMBERS, max_size=2),
     reward=st.none() | NUMBERS,
     reward_parts=st.dictionaries(TEXT, NUMBERS, max_size=2),
+    turn_rewards=st.lists(NUMBERS, max_size=2).map(tuple),
+    turn_parts=st.dictionaries(TEXT, st.lists(NUMBERS, max_size=2).map(tuple), max_size=2),
+    reward_spans=st.lists(
+        st.builds(Span, turn=st.integers(0, 3), start=st.integers(0, 9), stop=st.integers(0, 9), reward=NUMBERS),
+        max_size=2,
+    ).map(tuple),
+    reward_channels=st.dictionaries(TEXT, st.none() | NUMBERS, max_size=2),
     provenance=st.dictionaries(TEXT, TEXT, max_size=2),
 )
 

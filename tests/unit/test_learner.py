@@ -14,14 +14,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from journeyman.config import ComputeConfig, ObjectiveConfig, OptimizerConfig
-from journeyman.training.batching import collate, microbatches
+from journeyman.config import ComputeConfig, GrpoObjective, NllObjective, ObjectiveConfig, OptimizerConfig
+from journeyman.config.objective import (
+    ChiSquarePenalty,
+    DpoObjective,
+    FlowObjective,
+    ImplicitRewardObjective,
+    IpoObjective,
+    KlCovariance,
+    KlPenalty,
+    KtoObjective,
+    LaserObjective,
+    PacsObjective,
+    R0Objective,
+    Rejection,
+    RoverObjective,
+    SuperHfObjective,
+    WeightedMean,
+)
+from journeyman.credit.ranks import ranks_of
+from journeyman.metrics import known
+from journeyman.training.batching import Surveyed, collate, microbatches
 from journeyman.training.handle import LearnerHandle, LearnerSpec, Row
-from journeyman.training.learner import Learner, pick_device, pick_dtype
+from journeyman.training.learner import Learner
+from journeyman.training.network import pick_device, pick_dtype
 from journeyman.training.optimizers import build_optimizers, rate_factor
 from tests.unit.fakes import COMPUTE, World
 
-NLL, GRPO = ObjectiveConfig(type="nll"), ObjectiveConfig()
+NLL, GRPO = NllObjective(), GrpoObjective()
 ADAMW = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, decay_fraction=0)
 MUON = OptimizerConfig(type="muon", learning_rate=1e-3, muon_learning_rate=0.01, warmup_steps=2, decay_fraction=0.5)
 CPU = torch.device("cpu")
@@ -33,8 +53,8 @@ def learner(world: World, *, optimizer: OptimizerConfig = ADAMW, tokens: int = 4
     return Learner(spec, ComputeConfig.model_validate({**COMPUTE.model_dump(), "dtype": dtype}))
 
 
-def rows(count: int, *, seed: int = 0, longest: int = 30) -> list[Row]:
-    """Rows of different lengths with some of everything that a row can have."""
+def rows(count: int, *, seed: int = 0, longest: int = 30, full: bool = False) -> list[Row]:
+    """Rows of different lengths with some of everything that a row can have; `full`: also what few objectives ask for."""
     rng = random.Random(seed)
     made = []
     for _ in range(count):
@@ -49,9 +69,22 @@ def rows(count: int, *, seed: int = 0, longest: int = 30) -> list[Row]:
                 logprobs=logprobs,
                 old_logprobs=tuple(p * rng.uniform(0.95, 1.05) for p in logprobs),
                 temperature=rng.choice([0.7, 1.0]),
+                **(_more(rng, length) if full else {}),
             )
         )
     return made
+
+
+def _more(rng: random.Random, length: int) -> dict[str, Any]:
+    return {
+        "old_means": tuple(rng.uniform(-7, -5) for _ in range(length)),
+        "weights": tuple(rng.choice([1.0, 2.0]) for _ in range(length)),
+        "turns": tuple(t // 6 for t in range(length)),
+        "group": rng.randrange(3),
+        "reward": rng.choice([0.0, 1.0, None]),
+        "truncated": rng.random() < 0.2,
+        "weight": rng.choice([0.5, 1.0]),
+    }
 
 
 @cache
@@ -84,6 +117,200 @@ def test_a_step_is_the_same_under_any_micro_batching(world: World, objective: Ob
         assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-7), name
     # AdamW's first step is the rate times the gradient's sign, where the gradient is not tiny.
     assert difference(whole, parts) < 2e-5
+
+
+MORE: dict[str, ObjectiveConfig] = {
+    "parts": GrpoObjective(
+        ratio="turn",
+        normalisation=WeightedMean(),
+        reject=Rejection(token=(0.9, 1.5)),
+        overlong_filter=True,
+        kl=KlPenalty(coefficient=0.1),
+        chi_square=ChiSquarePenalty(coefficient=0.01),
+        entropy=0.01,
+        covariance=KlCovariance(share=0.1),
+    ),
+    "r0": R0Objective(validity=1.0, floor=-6.0),
+    "laser_self": LaserObjective(reference_logprob=-6.0),
+    "superhf": SuperHfObjective(),
+    "rover": RoverObjective(),
+    "flow": FlowObjective(to_reference=True),
+    "pacs": PacsObjective(),
+    "dpo": DpoObjective(),
+    "ipo": IpoObjective(average=True),
+    "kto": KtoObjective(),
+    "implicit_reward": ImplicitRewardObjective(),
+}
+
+
+def moved(world: World, tokens: int) -> Learner:
+    """A learner that has left the weights that it began with."""
+    made = learner(world, tokens=tokens)
+    weights = random.Random(7)
+    with torch.no_grad():
+        for parameter in made._model.parameters():
+            parameter.mul_(weights.uniform(0.9, 1.1))
+    return made
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_every_objective_takes_the_same_step_under_any_micro_batching(world: World, case: str) -> None:
+    batch = rows(12, full=True)
+    whole, parts = moved(world, 10**6), moved(world, 40)
+    expected = whole.step(batch, MORE[case])
+    found = parts.step(random.Random(3).sample(batch, len(batch)), MORE[case])
+    for name in set(expected) - {SPEED}:
+        assert found[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-6), name
+    assert expected["loss/gradient_norm"] > 0
+    assert difference(whole, parts) < 1e-4
+    assert all(known(name) for name in expected)
+
+
+def test_a_loss_of_rows_is_worth_what_its_function_says(world: World) -> None:
+    ours = learner(world)
+    batch = [
+        Row(token_ids=(5, 6, 7), mask=(0, 1, 1), reward=1.0, old_logprobs=(0.0, -5.0, -6.0)),
+        Row(token_ids=(5, 9), mask=(0, 1), reward=0.0, old_logprobs=(0.0, -7.0)),
+    ]
+    good, bad = (sum(x) for x in ours.score([row.token_ids for row in batch]))
+    # PACS: u = now - old of each row, A = +- (u_1 - u_2).
+    gained = (good + 11) - (bad + 7)
+    metrics = ours.step(batch, PacsObjective())
+    assert metrics["loss/total"] == pytest.approx(math.log1p(math.exp(-gained)), rel=1e-4)
+    assert metrics["policy/implicit_accuracy"] == float(gained > 0)
+
+
+def test_the_reference_is_what_the_learner_began_with(world: World) -> None:
+    ours, fresh = learner(world), learner(world)
+    batch = [row.token_ids for row in rows(5, seed=1)]
+    for _ in range(3):
+        ours.step(rows(4), NLL)
+    assert ours.score_reference(batch, 0.7) == fresh.score(batch, 0.7) != ours.score(batch, 0.7)
+    penalty = GrpoObjective(kl=KlPenalty(coefficient=0.5))
+    assert fresh.step(rows(4), penalty)["policy/reference_kl_nats"] == pytest.approx(0, abs=1e-9)
+    assert ours.step(rows(4), penalty)["policy/reference_kl_nats"] > 1e-4
+
+
+def test_reference_log_probabilities_of_rows_come_before_the_learners_own(world: World) -> None:
+    row = replace(rows(1)[0], mask=(0, *(1,) * (len(rows(1)[0].mask) - 1)), temperature=1.0)
+    now = (0.0, *learner(world).score([row.token_ids])[0])
+    penalty = GrpoObjective(kl=KlPenalty(coefficient=0.5, estimator="k1"))
+    given = replace(row, reference_logprobs=tuple(p - 1 for p in now))
+    assert learner(world).step([given], penalty)["policy/reference_kl_nats"] == pytest.approx(1, rel=1e-4)
+
+
+def test_means_over_the_vocabulary(world: World) -> None:
+    ids = (5, 6, 7)
+    with torch.no_grad():
+        logits = opened(world.model)(torch.tensor([ids])).logits[0, :-1] / 0.5
+    expected = torch.log_softmax(logits, -1).mean(-1).tolist()
+    assert learner(world).score_means([ids, (3,)], 0.5) == [pytest.approx(expected, abs=1e-5), []]
+
+
+def test_superhf_starts_at_the_likelihood(world: World) -> None:
+    row = replace(rows(1)[0], advantages=())
+    likelihood = learner(world).step([row], NLL)["loss/total"]
+    metrics = learner(world).step([row], SuperHfObjective(kl=3.0))
+    assert metrics["loss/total"] == pytest.approx(likelihood, rel=1e-5)
+    assert metrics["policy/reference_kl_nats"] == pytest.approx(0, abs=1e-6)
+
+
+def test_r0_is_held_by_its_first_weights(world: World) -> None:
+    still = replace(rows(1)[0], advantages=(0.0,) * len(rows(1)[0].mask))
+    ours, fresh = moved(world, 4096), learner(world)
+    before = sum(
+        float((a - b).square().sum()) for a, b in zip(ours.weights().values(), fresh.weights().values(), strict=True)
+    )
+    metrics = ours.step([still], R0Objective(validity=0, weight_anchor=2.0))
+    # Nothing to learn: the loss is 2 |theta - theta_0|^2, its gradient 4 (theta - theta_0).
+    assert metrics["loss/total"] == pytest.approx(2 * before, rel=1e-5)
+    assert metrics["loss/gradient_norm"] == pytest.approx(4 * math.sqrt(before), rel=1e-5)
+    after = sum(
+        float((a - b).square().sum()) for a, b in zip(ours.weights().values(), fresh.weights().values(), strict=True)
+    )
+    assert after < before
+
+
+def test_flows_are_learned_and_do_not_touch_the_policy(world: World) -> None:
+    config = FlowObjective(beta=1.0, head_rate=0.1)
+    row = Row(token_ids=(5, 6, 7), mask=(0, 1, 1), reward=1.0)
+    ours = learner(world, optimizer=ADAMW.model_copy(update={"learning_rate": 1e-12}))
+    losses = [ours.step([row], config)["loss/total"] for _ in range(200)]
+    # log F(root) rises to beta r - log pi: the residual goes to 0 by the head alone.
+    assert losses[0] > 10 and losses[-1] < 0.01
+    assert difference(ours, learner(world)) < 1e-6
+
+
+def test_values_begin_at_nought_and_learn_their_targets(world: World) -> None:
+    ours = learner(world, tokens=30)
+    batch = [row.token_ids for row in rows(4, longest=12)]
+    assert ours.values(batch) == {"value": [[0.0] * (len(ids) + 1) for ids in batch]}
+    targets = [[math.nan, *(float(i) for i, _ in enumerate(ids))] for ids in batch]
+    targets[0][1] = math.nan
+    known_ = [x for own in targets for x in own if not math.isnan(x)]
+    first = ours.fit_values(batch, {"value": targets}, learning_rate=0.03)
+    # Before the first step every value is 0.
+    assert first == {"critic/loss": pytest.approx(sum(x * x for x in known_) / len(known_), rel=1e-5)}
+    last = ours.fit_values(batch, {"value": targets}, learning_rate=0.03, epochs=300)
+    assert ours.fit_values(batch, {"value": targets}, learning_rate=0.03)["critic/loss"] < 0.2 * last["critic/loss"]
+    assert difference(ours, learner(world)) == 0
+
+
+def test_values_are_of_the_tokens_so_far_and_the_same_under_any_micro_batching(world: World) -> None:
+    ours, other = learner(world), learner(world, tokens=20)
+    batch = [row.token_ids for row in rows(5)]
+    targets = {"q": [[1.0] * (len(ids) + 1) for ids in batch]}
+    assert ours.fit_values(batch, targets, learning_rate=0.1) == pytest.approx(
+        other.fit_values(batch, targets, learning_rate=0.1), rel=1e-5
+    )
+    long, cut = ours.values([batch[0], batch[0][:5]], ["q"])["q"]
+    assert long[:6] == pytest.approx(cut, abs=1e-5) and len(long) == len(batch[0]) + 1 and long[1] != 0
+    for one, two in zip(ours.values(batch, ["q"])["q"], other.values(batch, ["q"])["q"], strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_slow_heads_follow(world: World) -> None:
+    ours, ids = learner(world), (5, 6, 7)
+    targets = {"value": [[1.0] * 4]}
+    ours.fit_values([ids], targets, learning_rate=0.1, polyak=0.25)
+    [fast], [slow] = (ours.values([ids], slow=how)["value"] for how in (False, True))
+    # The slow copy began at 0 and went a quarter of the way.
+    assert slow == pytest.approx([0.25 * value for value in fast], abs=1e-6) and fast[2] != 0
+
+
+def test_heads_are_part_of_the_checkpoint(world: World, tmp_path: Path) -> None:
+    ours, restored, ids = learner(world), learner(world), (5, 6, 7)
+    targets = {"value": [[math.nan, 1.0, 2.0, 3.0]]}
+    ours.fit_values([ids], targets, learning_rate=0.1, polyak=0.5)
+    ours.save_checkpoint(tmp_path)
+    restored.values([ids], ["another"])
+    restored.load_checkpoint(tmp_path)
+    for slow in (False, True):
+        assert restored.values([ids], slow=slow) == ours.values([ids], slow=slow)
+    both = [one.fit_values([ids], targets, learning_rate=0.1) for one in (ours, restored)]
+    assert both[0] == both[1] and restored.values([ids]) == ours.values([ids])
+    state = torch.load(tmp_path / "heads.pt", weights_only=True)
+    assert state.keys() == {"value"}
+    del state["value"]["slow"]["bias"]
+    torch.save(state, tmp_path / "heads.pt")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        learner(world).load_checkpoint(tmp_path)
+
+
+def test_making_a_head_changes_no_random_draw(world: World) -> None:
+    ours = learner(world)
+    state = torch.get_rng_state()
+    ours.values([(5, 6)], ["value"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_hidden_ranks_are_of_the_learned_tokens_states(world: World) -> None:
+    ours, batch = learner(world, tokens=50), rows(4, longest=25)
+    for row, ranks in zip(batch, ours.hidden_ranks(batch, 4), strict=True):
+        with torch.no_grad():
+            states = opened(world.model)(torch.tensor([row.token_ids]), output_hidden_states=True).hidden_states[-1][0]
+        learned = states.double().numpy()[[i for i, m in enumerate(row.mask) if m]]
+        assert ranks == pytest.approx(tuple(ranks_of(learned, 4)), abs=1e-3)
 
 
 def test_a_rows_padding_changes_nothing_for_it(world: World) -> None:
@@ -123,7 +350,7 @@ def test_policy_metrics_by_hand(world: World) -> None:
         logprobs=(0.0, *(now - math.log(3)).tolist()),
         old_logprobs=(0.0, *(now - math.log(1.5)).tolist()),
     )
-    metrics = learner(world).step([row], ObjectiveConfig(importance_cap=1.9))
+    metrics = learner(world).step([row], GrpoObjective(importance_cap=1.9))
     assert metrics["policy/importance_ratio_mean"] == pytest.approx(3, rel=1e-4)
     assert (metrics["policy/clip_fraction"], metrics["policy/truncated_fraction"]) == (1, 1)
     assert metrics["loss/total"] == pytest.approx(-1.9 * 1.28, rel=1e-4)  # clipped, so no gradient either
@@ -293,7 +520,7 @@ LENGTHS = st.lists(st.integers(1, 40), max_size=20)
 @settings(max_examples=50)
 def test_micro_batches_hold_every_row_once_within_their_bound(lengths: list[int], most: int) -> None:
     made = [Row(token_ids=(i + 1,) * length, mask=(1,) * length) for i, length in enumerate(lengths)]
-    batches = microbatches(made, most, CPU)
+    batches = microbatches([Surveyed(row=row) for row in made], most, CPU)
     seen = [int(ids[0]) for batch in batches for ids in batch.ids_BT]
     assert sorted(seen) == list(range(1, len(lengths) + 1))
     for batch in batches:
@@ -312,14 +539,37 @@ def test_columns_are_about_the_next_token() -> None:
         temperature=0.5,
     )
     short = Row(token_ids=(5, 6), mask=(0, 1))
-    made = collate([long, short], CPU)
+    made = collate([Surveyed(row=long, marks=(9, 4, 5), term=2.5), Surveyed(row=short)], CPU)
     assert made.ids_BT.tolist() == [[7, 8, 9], [5, 6, 0]]
     assert made.mask_BT.tolist() == [[1, 1], [1, 0]]
     assert made.advantages_BT.tolist() == [[2, 3], [1, 0]]  # supervised rows: 1 each
     assert made.sampler_logprobs_BT.tolist() == [[-1, -2], [0, 0]]
     assert made.old_logprobs_BT.tolist() == [[-1.5, -2.5], [0, 0]]
     assert made.temperature_B.tolist() == [0.5, 1.0]
-    assert collate([replace(long, old_logprobs=())], CPU).old_logprobs_BT.tolist() == [[-1, -2]]  # the sampler's
+    assert made.marks_BT.tolist() == [[4, 5], [0, 0]] and made.term_B.tolist() == [2.5, 0]
+    assert made.weights_BT.tolist() == [[1, 1], [1, 0]] and made.turns_BT.tolist() == [[0, 0], [0, -1]]
+    assert made.reward_B.isnan().all() and made.old_means_BT.isnan().all()
+    assert made.reference_logprobs_BT.tolist() == [[0, 0], [0, 0]]
+    [plain] = collate([Surveyed(row=replace(long, old_logprobs=()))], CPU).old_logprobs_BT.tolist()
+    assert plain == [-1, -2]  # the sampler's
+
+
+def test_what_rows_say_of_themselves_is_aligned_too() -> None:
+    row = Row(
+        token_ids=(7, 8, 9),
+        mask=(1, 0, 1),
+        reference_logprobs=(0.0, -3.0, -4.0),
+        old_means=(0.0, -6.0, -7.0),
+        weights=(1.0, 2.0, 3.0),
+        turns=(0, 0, 4),
+        reward=0.5,
+        truncated=True,
+        weight=2.0,
+    )
+    made = collate([Surveyed(row=row)], CPU)
+    assert made.reference_logprobs_BT.tolist() == [[-3, -4]] and made.old_means_BT.tolist() == [[-6, -7]]
+    assert made.weights_BT.tolist() == [[2, 3]] and made.turns_BT.tolist() == [[-1, 4]]
+    assert (made.reward_B.item(), made.truncated_B.item(), made.weight_B.item()) == (0.5, 1, 2)
 
 
 def test_devices_and_arithmetic_follow_the_config() -> None:

@@ -44,6 +44,25 @@ class NotingLearner:
     ) -> list[list[float]]:
         return [[-2.0] * (len(row) - 1) for row in rows]
 
+    def score_reference(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        return self.score(rows)
+
+    def score_means(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+        return self.score(rows)
+
+    def values(
+        self, rows: Sequence[Sequence[int]], heads: Sequence[str] = ("value",), *, slow: bool = False
+    ) -> dict[str, list[list[float]]]:
+        return {name: [[0.0] * (len(row) + 1) for row in rows] for name in heads}
+
+    def fit_values(
+        self, rows: Sequence[Sequence[int]], targets: Mapping[str, Sequence[Sequence[float]]], **how: float
+    ) -> dict[str, float]:
+        return {}
+
+    def hidden_ranks(self, rows: Sequence[Row], stride: int) -> list[tuple[float, float, float]]:
+        return [(0.0, 0.0, 0.0)] * len(rows)
+
     def sampler_precision(self) -> str:
         return "float32"
 
@@ -199,7 +218,7 @@ def test_minibatches_hold_every_row_once_in_a_seeded_order() -> None:
 
 
 def test_replay_adds_a_share_of_earlier_successes() -> None:
-    made, learner, _ = loop(half_right, credit="group-mean", replay={"capacity": 8, "fraction": 0.5, "max_age": 2})
+    made, learner, _ = loop(half_right, credit="group_mean", replay={"capacity": 8, "fraction": 0.5, "max_age": 2})
     made.advance()
     assert len(learner.steps[0]) == 8  # nothing to replay yet
     assert len(made.replay) == 4  # the right ones
@@ -352,7 +371,7 @@ def run(
 ALL_STATE = {
     "curriculum": {"type": "weakest"},
     "replay": {"capacity": 8, "fraction": 0.5, "max_age": 3},
-    "credit": "group-mean",
+    "credit": "group_mean",
     "temperature": 0.7,
 }
 

@@ -1,22 +1,28 @@
 """Rewards: worked-out values, and what could not be scored is never 0."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journeyman.rewards import REWARDS, Score, apply_reward
+from journeyman.expressions import yields
+from journeyman.metrics import known
+from journeyman.rewards import REWARDS, VOCABULARY, Score, apply_reward, build_reward
 from journeyman.rewards.correctness import correct
 from journeyman.rewards.efficiency import otc, tool_efficiency
 from journeyman.trajectory import StopReason, Trajectory
 from tests.unit.fakes import trajectory
+from tests.unit.supplies import group, supplies
 
 UNSCORABLE = trajectory(correct=None, stop_reason=StopReason.INFRASTRUCTURE, answer=None)
 
 
-def test_correctness_is_the_environments_verdict() -> None:
+def test_correct_by_hand() -> None:
     group = [trajectory(correct=True), trajectory(correct=False), UNSCORABLE]
     assert correct(group) == [
         Score(total=1.0, parts={"correct": 1.0}),
@@ -82,15 +88,67 @@ def test_otc_where_nobody_is_right_or_nobody_called() -> None:
     assert otc([]) == [] and [s.total for s in otc([UNSCORABLE])] == [None]
 
 
-TRAJECTORIES = st.builds(trajectory, calls=st.integers(0, 6), correct=st.sampled_from([True, False, None]))
+CALL = {"name": "calculator", "arguments": {"expression": "6*7"}}
+DATA: dict[str, Any] = {
+    "reference_calls": [CALL],
+    "reference_outputs": ["42"],
+    "checklist": [{"turn": 0, "criteria": [{"question": "Was the calculator used?", "weight": 1.0}]}],
+    "goals": [{"tool": "calculator"}],
+    "nuggets": [{"text": "The product is 42.", "weight": 1.0}],
+    "rules": ["It calls a tool."],
+    "principles": ["clear"],
+    "questions": [{"question": "What is it?", "options": ["42", "41"], "answer": "42"}],
+}
+"""What the problems of various families hold: enough for every reward to have something to go by."""
+REQUIRED = {"machine": "machine(order=['calculator'])", "temporal": "temporal(formula='F calculator')"}
+"""Rewards that cannot be without options."""
+TRAJECTORIES = st.builds(
+    trajectory,
+    calls=st.integers(0, 6),
+    correct=st.sampled_from([True, False, None]),
+    stop_reason=st.sampled_from([StopReason.ANSWER, StopReason.MAX_TURNS, StopReason.FORMAT_ERROR]),
+    answer=st.sampled_from(["42", "41", None]),
+)
+NO_TURN = trajectory(turns=(), token_ids=(1, 2), loss_mask=(0, 0), logprobs=(0.0, 0.0), correct=False, answer=None)
+
+
+def scores_of(name: str, trajectories: Sequence[Trajectory]) -> list[Score]:
+    numbered = [replace(t, id=f"{i}", sample=i) for i, t in enumerate(trajectories)]
+    reward = build_reward(REQUIRED.get(name, name), **supplies())
+    return reward(group(*numbered, data=DATA))
 
 
 @pytest.mark.parametrize("name", REWARDS)
+@settings(max_examples=20)
+@given(trajectories=st.lists(TRAJECTORIES, min_size=1, max_size=5))
+def test_every_reward_scores_each_trajectory_and_does_so_again(name: str, trajectories: list[Trajectory]) -> None:
+    scores = scores_of(name, trajectories)
+    assert scores == scores_of(name, trajectories) and len(scores) == len(trajectories)
+    for one, score in zip(trajectories, scores, strict=True):
+        assert score.total is None or math.isfinite(score.total)
+        assert all(math.isfinite(value) for value in score.parts.values())
+        assert all(known(f"rollout/reward_mean/{part}") for part in score.parts)
+        assert len(score.turns) in (0, len(one.turns))
+        if score.turns or score.spans:
+            assert {"turns", "spans"} & yields(name, VOCABULARY)
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_every_reward_bears_groups_that_have_nothing_in_them(name: str) -> None:
+    for trajectories in (
+        [NO_TURN],
+        [trajectory(calls=0)] * 2,
+        [UNSCORABLE],
+        [NO_TURN, trajectory(calls=2), UNSCORABLE],
+    ):
+        assert len(scores_of(name, trajectories)) == len(trajectories)
+
+
+@pytest.mark.parametrize("name", ["correct", "otc"])
 @given(group=st.lists(TRAJECTORIES, min_size=1, max_size=6), order=st.randoms())
-def test_every_reward_is_bounded_pure_and_blind_to_the_order(name: str, group: list[Trajectory], order) -> None:
+def test_rewards_of_the_answer_are_bounded_and_blind_to_the_order(name: str, group: list[Trajectory], order) -> None:
     reward = REWARDS[name]
     scores = reward(group)
-    assert scores == reward(group) and len(scores) == len(group)
     for one, score in zip(group, scores, strict=True):
         assert (score.total is None) == (one.correct is None)
         assert score.total is None or 0 <= score.total <= float(one.correct or 0)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from journeyman.problem import Problem, problem_id
 from journeyman.seeds import derive
 from journeyman.trajectory import (
+    Span,
     StopReason,
     ToolCall,
     ToolResult,
@@ -64,6 +65,12 @@ TRAJECTORIES = st.builds(
     correct=st.none() | st.booleans(),
     reward=st.none() | st.floats(-1e9, 1e9),
     reward_parts=st.dictionaries(TEXT, st.floats(-1e9, 1e9), max_size=3),
+    turn_rewards=st.lists(st.floats(-9, 9), max_size=3).map(tuple),
+    turn_parts=st.dictionaries(TEXT, st.lists(st.floats(-9, 9), max_size=2).map(tuple), max_size=2),
+    reward_spans=st.lists(
+        st.builds(Span, turn=COUNTS, start=COUNTS, stop=COUNTS, reward=st.floats(-9, 9), kind=TEXT), max_size=2
+    ).map(tuple),
+    reward_channels=st.dictionaries(TEXT, st.none() | st.floats(-9, 9), max_size=2),
     provenance=MAPPINGS,
 )
 

@@ -1,32 +1,35 @@
 """Every registered part, as `journeyman catalog` lists it: what it is, its papers, its options, where it is tested."""
 
-import ast
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Annotated, Any, Protocol, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
+from journeyman import credit, rewards
+from journeyman.catalog.tested import test_of, tests_of
 from journeyman.config import CurriculumConfig, ObjectiveConfig, SynthesizeConfig, TorchSampler, VllmSampler
-from journeyman.credit import CREDITS
+from journeyman.config.shape import arms
 from journeyman.curation import RULES
 from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
+from journeyman.expressions import Vocabulary, needs_of, options_of
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
-from journeyman.rewards import REWARDS
 from journeyman.rollout.formats import CALL_FORMATS
 from journeyman.tools import TOOLS
-from journeyman.training.objective import OBJECTIVES
+from journeyman.training.objectives import OBJECTIVES
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+TESTS = Path(__file__).resolve().parents[2] / "tests"
 PAPER = re.compile(r"#\d+|arXiv \d{4}\.\d{4,5}")
+STATUS = re.compile(r"(#\d+|arXiv \d{4}\.\d{4,5}),? (verified|secondary|derived)")
+"""How surely what a part does is known to be what its source says: `#18, verified`."""
+BIAS = re.compile(r"\bBias: (.*?)(?:\n\n|$)", re.DOTALL)
 CONFIG_OPTION = re.compile(r"\bconfig\.(?:synthesize\.)?(\w+)")
 
 SAMPLERS: dict[str, tuple[type[BaseModel], str]] = {
@@ -50,8 +53,17 @@ class Entry:
     """The first paragraph of its docstring, on one line."""
     papers: tuple[str, ...]
     """`#18` of the project's ledger of papers, or `arXiv 2402.03300`; from the docstring."""
+    source: Mapping[str, str]
+    """Paper -> `verified` (read in the authors' own code), `secondary` (in others' accounts) or `derived` (from the
+    abstract and general knowledge)."""
+    bias: str
+    """Of a credit: whether its gradient is unbiased, and under what condition."""
     options: tuple[str, ...]
     """What can be set, with defaults; for a tool, what a call takes."""
+    needs: tuple[str, ...]
+    """What the pipeline has to supply."""
+    test: str
+    """Node id of a test that works it out; empty where there is none."""
     tested: tuple[str, ...]
     """Test files that use it, relative to the project; empty where there are none or no `tests/` folder."""
     module: str
@@ -81,6 +93,7 @@ class _Registry:
     """The function or class that an entry stands for."""
     about: Callable[[Any], str | None] = inspect.getdoc
     """What it is."""
+    needs: Callable[[Any], tuple[str, ...]] = lambda part: ()
     own_module: bool = False
     """Whether a part has its module to itself: the papers that the module's docstring names are then its own."""
 
@@ -89,13 +102,13 @@ def _registries() -> list[_Registry]:
     return [
         _Registry(kind="tool", name="TOOLS", parts=TOOLS, options=lambda tool: _parameters(tool.run), own_module=True),
         _Registry(kind="environment", name="ENVIRONMENTS", parts=ENVIRONMENTS, options=_parameters, own_module=True),
-        _Registry(kind="reward", name="REWARDS", parts=REWARDS, options=_defaults),
-        _Registry(kind="credit", name="CREDITS", parts=CREDITS, options=_defaults),
+        *_of_vocabulary(rewards.VOCABULARY, "REWARDS"),
+        *_of_vocabulary(credit.VOCABULARY, "CREDITS"),
         _Registry(
             kind="objective",
             name="OBJECTIVES",
             parts=OBJECTIVES,
-            options=lambda part: _read_fields(part, ObjectiveConfig),
+            options=lambda part: _fields(arms(ObjectiveConfig)[part.__name__]),
         ),
         _Registry(kind="curriculum", name="CURRICULA", parts=CURRICULA, options=lambda _: _fields(CurriculumConfig)),
         _Registry(kind="curation rule", name="RULES", parts=RULES, options=_defaults),
@@ -119,6 +132,23 @@ def _registries() -> list[_Registry]:
     ]
 
 
+def _of_vocabulary(words: Vocabulary, name: str) -> Iterator[_Registry]:
+    """The parts of expressions, and what combines them."""
+
+    def options(part: Any) -> tuple[str, ...]:
+        return tuple(_bounded(option) for option in options_of(part, words).values())
+
+    def needed(part: Any) -> tuple[str, ...]:
+        return tuple(needs_of(part, words))
+
+    signs = {"+": words.add, **({"*": words.multiply} if words.multiply else {})}
+    combinators = {**signs, **words.combinators}
+    yield _Registry(kind=words.kind, name=name, parts=words.parts, options=options, needs=needed)
+    yield _Registry(
+        kind=f"{words.kind} combinator", name="COMBINATORS", parts=combinators, options=options, needs=needed
+    )
+
+
 def _registered(tests: Path) -> Iterator[Entry]:
     for registry in _registries():
         for name, part in registry.parts.items():
@@ -129,7 +159,9 @@ def _registered(tests: Path) -> Iterator[Entry]:
                 text=registry.about(part) or "",
                 more=(sys.modules[named.__module__].__doc__ or "") if registry.own_module else "",
                 options=registry.options(part),
-                tested=_tests_of(tests, named.__module__, named.__name__, key=name, registry=registry.name),
+                needs=registry.needs(part),
+                test=test_of(tests, named.__module__, named.__name__, key=name),
+                tested=tests_of(tests, named.__module__, named.__name__, key=name, registry=registry.name),
                 module=named.__module__,
             )
 
@@ -138,7 +170,7 @@ def _samplers(tests: Path) -> Iterator[Entry]:
     for name, (config, engine) in SAMPLERS.items():
         module, _, attribute = engine.partition(":")
         text = inspect.getdoc(config) or ""
-        tested = _tests_of(tests, module, attribute)
+        tested = tests_of(tests, module, attribute)
         yield _entry("sampler", name, text=text, options=_fields(config), tested=tested, module=module)
 
 
@@ -148,17 +180,24 @@ def _teachers(tests: Path) -> Iterator[Entry]:
     for name in known:
         module = import_module(TEACHERS[name])
         options = _read_fields(module, SynthesizeConfig)
-        tested = _tests_of(tests, module.__name__, "*")
+        tested = tests_of(tests, module.__name__, "*")
         yield _entry("teacher", name, text=module.__doc__ or "", options=options, tested=tested, module=module.__name__)
 
 
-def _entry(
-    kind: str, name: str, *, text: str, options: tuple[str, ...], tested: tuple[str, ...], module: str, more: str = ""
-) -> Entry:
+def _entry(kind: str, name: str, *, text: str, more: str = "", **fields: Any) -> Entry:
     """`more`: text that names papers of the part, too."""
     paragraph = " ".join(text.split("\n\n")[0].split())
-    papers = tuple(dict.fromkeys(PAPER.findall(f"{text} {more}")))
-    return Entry(kind=kind, name=name, doc=paragraph, papers=papers, options=options, tested=tested, module=module)
+    whole = " ".join(f"{text} {more}".split())
+    bias = BIAS.search(text)
+    return Entry(
+        kind=kind,
+        name=name,
+        doc=paragraph,
+        papers=tuple(dict.fromkeys(PAPER.findall(whole))),
+        source=dict(STATUS.findall(whole)),
+        bias=" ".join(bias[1].split()) if bias else "",
+        **{"needs": (), "test": "", **fields},
+    )
 
 
 def _parameters(function: Callable) -> tuple[str, ...]:
@@ -171,6 +210,23 @@ def _defaults(function: Callable) -> tuple[str, ...]:
     """The parameters that have defaults: the others are what every such part is given."""
     parameters = inspect.signature(function).parameters.values()
     return tuple(_without_quotes(p) for p in parameters if p.default is not inspect.Parameter.empty)
+
+
+def _bounded(parameter: inspect.Parameter) -> str:
+    """`share: float = 0.2 (0 to 1)`: what pydantic checks stands behind."""
+    annotation, bounds = parameter.annotation, ""
+    if get_origin(annotation) is Annotated:
+        annotation, *marks = get_args(annotation)
+        bounds = _bounds([bound for mark in marks for bound in getattr(mark, "metadata", ())])
+    return _without_quotes(parameter.replace(annotation=annotation)) + bounds
+
+
+def _bounds(found: Sequence[Any]) -> str:
+    known = {name: getattr(bound, name) for bound in found for name in ("ge", "gt", "le", "lt") if hasattr(bound, name)}
+    if "ge" in known and "le" in known:
+        return f" ({known['ge']} to {known['le']})"
+    words = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
+    return f" ({', '.join(f'{words[name]} {value}' for name, value in known.items())})" if known else ""
 
 
 def _without_quotes(parameter: inspect.Parameter) -> str:
@@ -186,59 +242,3 @@ def _read_fields(part: Any, config: type[BaseModel]) -> tuple[str, ...]:
     """Those fields of a config that a part's source reads."""
     read = set(CONFIG_OPTION.findall(inspect.getsource(part)))
     return tuple(option for option in _fields(config, but=("type", "teacher")) if option.split(" = ")[0] in read)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TestFile:
-    """What a test file speaks of."""
-
-    path: str
-    imports: frozenset[tuple[str, str]]
-    """(module, name) of `from module import name`."""
-    words: frozenset[str]
-    """Its string constants."""
-    names: frozenset[str]
-    """The registries and other names it reads."""
-    loops: frozenset[str]
-    """Names whose members it goes through: in a loop, or as a test's parameters."""
-
-
-def _tests_of(tests: Path, module: str, name: str, *, key: str = "", registry: str = "") -> tuple[str, ...]:
-    """The test files that import a part, or take it from its registry by name, or go through the registry."""
-    package = module.rpartition(".")[0]
-    wanted = {(module, name), (package, name)}
-    found = []
-    for file in _test_files(tests):
-        imported = bool(file.imports & wanted)
-        of_module = name == "*" and any(origin == module for origin, _ in file.imports)
-        taken = registry in file.names and (key in file.words or registry in file.loops)
-        if imported or of_module or taken:
-            found.append(file.path)
-    return tuple(found)
-
-
-@cache
-def _test_files(tests: Path) -> Sequence[_TestFile]:
-    return [_read(path, tests.parent) for path in sorted(tests.rglob("test_*.py"))] if tests.is_dir() else []
-
-
-def _read(path: Path, root: Path) -> _TestFile:
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    imports = {(n.module or "", alias.name) for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
-    return _TestFile(
-        path=str(path.relative_to(root)),
-        imports=frozenset(imports),
-        words=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
-        names=frozenset(n.id for n in nodes if isinstance(n, ast.Name)),
-        loops=frozenset(name for node in nodes for name in _gone_through(node)),
-    )
-
-
-def _gone_through(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.For | ast.comprehension):
-        over = [node.iter]
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "parametrize":
-        over = node.args[1:]
-    else:
-        return
-    yield from (inner.id for tree in over for inner in ast.walk(tree) if isinstance(inner, ast.Name))

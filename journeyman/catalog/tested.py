@@ -1,0 +1,84 @@
+"""Where a part is tested: found in the syntax of the test files."""
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+Imported = frozenset[tuple[str, str]]
+"""(module, name) of `from module import name`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestFile:
+    """What a test file speaks of."""
+
+    path: str
+    imports: Imported
+    words: frozenset[str]
+    """Its string constants."""
+    names: frozenset[str]
+    """The registries and other names it reads."""
+    loops: frozenset[str]
+    """Names whose members it goes through: in a loop, or as a test's parameters."""
+    tests: Mapping[str, frozenset[str]]
+    """Test function -> the names it reads."""
+
+
+def tests_of(tests: Path, module: str, name: str, *, key: str = "", registry: str = "") -> tuple[str, ...]:
+    """The test files that import a part, or take it from its registry by name, or go through the registry."""
+    found = []
+    for file in test_files(tests):
+        imported = bool(_known_as(file, module, name))
+        of_module = name == "*" and any(origin == module for origin, _ in file.imports)
+        taken = registry in file.names and (key in file.words or registry in file.loops)
+        if imported or of_module or taken:
+            found.append(file.path)
+    return tuple(found)
+
+
+def test_of(tests: Path, module: str, name: str, *, key: str) -> str:
+    """The node id of the test that works a part out by hand, else of the first that uses it; empty: none does."""
+    found = [
+        (f"test_{key}_by_hand" not in test, "by_hand" not in test, f"{file.path}::{test}")
+        for file in test_files(tests)
+        if _known_as(file, module, name)
+        for test, names in file.tests.items()
+        if name in names
+    ]
+    return min(found)[2] if found else ""
+
+
+def _known_as(file: TestFile, module: str, name: str) -> bool:
+    return bool(file.imports & {(module, name), (module.rpartition(".")[0], name)})
+
+
+@cache
+def test_files(tests: Path) -> Sequence[TestFile]:
+    return [_read(path, tests.parent) for path in sorted(tests.rglob("test_*.py"))] if tests.is_dir() else []
+
+
+def _read(path: Path, root: Path) -> TestFile:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    imports = {(n.module or "", alias.name) for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+    return TestFile(
+        path=str(path.relative_to(root)),
+        imports=frozenset(imports),
+        words=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
+        names=frozenset(n.id for n in nodes if isinstance(n, ast.Name)),
+        loops=frozenset(name for node in nodes for name in _gone_through(node)),
+        tests={f.name: frozenset(n.id for n in ast.walk(f) if isinstance(n, ast.Name)) for f in functions},
+    )
+
+
+def _gone_through(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.For | ast.comprehension):
+        over = [node.iter]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "parametrize":
+        over = node.args[1:]
+    else:
+        return
+    yield from (inner.id for tree in over for inner in ast.walk(tree) if isinstance(inner, ast.Name))

@@ -1,0 +1,78 @@
+"""Whether the parts of an rl block go together: told when a pipeline is loaded, not in the middle of a run."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from journeyman import credit, rewards
+from journeyman.expressions import ExpressionError, Vocabulary, check, needs, yields
+
+Misfit = tuple[str, str, str]
+"""(key of the block, fault, remedy)."""
+PAID = {"turn_rewards_U": "turns", "spans": "spans", "channels": "channels"}
+"""What a credit needs -> what the reward has to hand on for it."""
+SET = {
+    **{"judge": "judge", "process_T": "process"},
+    **dict.fromkeys(("values_T", "values_U", "q_values_U"), "critic"),
+}
+"""What a reward or credit needs -> the key of the block that supplies it."""
+
+
+def misfits(block: Mapping[str, Any]) -> Iterator[Misfit]:
+    """What of an rl block (plain data, as the config dumps it) cannot work together."""
+    paid, of_reward = _read(block.get("reward"), rewards.VOCABULARY)
+    _, of_credit = _read(block.get("credit"), credit.VOCABULARY)
+    if paid is None or of_credit is None or of_reward is None:
+        return  # an expression that can't be read is told of by its own check
+    yield from _unpaid(of_credit, paid)
+    yield from _unset(block, of_reward, "reward", rewards.VOCABULARY)
+    yield from _unset(block, of_credit, "credit", credit.VOCABULARY)
+    yield from _useless(block, {**of_reward, **of_credit})
+    yield from _no_tree(block, of_credit)
+
+
+def _read(text: Any, vocabulary: Vocabulary) -> tuple[frozenset[str] | None, dict[str, str] | None]:
+    """(what an expression hands on, what it needs); None, None where it can't be read."""
+    if not isinstance(text, str):
+        return None, None
+    try:
+        check(text, vocabulary)
+    except ExpressionError:
+        return None, None
+    return yields(text, vocabulary), needs(text, vocabulary)
+
+
+def _unpaid(of_credit: Mapping[str, str], paid: frozenset[str]) -> Iterator[Misfit]:
+    for need, part in of_credit.items():
+        if need in PAID and PAID[need] not in paid:
+            names = [name for name, reward in rewards.REWARDS.items() if PAID[need] in yields(name, rewards.VOCABULARY)]
+            choices = f", such as {', '.join(names[:6])}" if names else ""
+            yield (
+                "credit",
+                f"{part} has nothing to go by: {credit.VOCABULARY.needs[need]}",
+                f"choose a reward that does{choices}",
+            )
+
+
+def _unset(block: Mapping[str, Any], wanted: Mapping[str, str], key: str, vocabulary: Vocabulary) -> Iterator[Misfit]:
+    for need, part in wanted.items():
+        if need in SET and block.get(SET[need]) is None:
+            yield key, f"{part} needs `{SET[need]}`, which is not set", vocabulary.needs[need]
+
+
+def _useless(block: Mapping[str, Any], wanted: Mapping[str, str]) -> Iterator[Misfit]:
+    for key in dict.fromkeys(SET.values()):
+        users = [need for need, supplier in SET.items() if supplier == key]
+        if block.get(key) is not None and not any(need in wanted for need in users):
+            yield key, "has no effect: neither the reward nor the credit makes use of it", f"remove `{key}`"
+
+
+def _no_tree(block: Mapping[str, Any], of_credit: Mapping[str, str]) -> Iterator[Misfit]:
+    tree = (block.get("rollout") or {}).get("type") == "tree"
+    if "forks_U" in of_credit and not tree:
+        yield "credit", f"{of_credit['forks_U']} compares attempts that fork", credit.VOCABULARY.needs["forks_U"]
+    if tree and block.get("program"):
+        yield (
+            "rollout",
+            "an agent from outside can't be forked",
+            "remove `program`, or take `rollout: {type: independent}`",
+        )

@@ -1,0 +1,51 @@
+"""Trajectories with their advantages as the rows that a learner takes."""
+
+import random
+from collections.abc import Sequence
+
+from journeyman.credit.base import Floats, turn_of_tokens
+from journeyman.training.handle import Row
+from journeyman.trajectory import StopReason, Trajectory
+
+CUT_OFF = frozenset(
+    {StopReason.MAX_TURNS, StopReason.MAX_TOKENS, StopReason.MAX_CALLS, StopReason.MAX_SECONDS, StopReason.MAX_COST}
+)
+
+
+def rows_of(trajectory: Trajectory, advantages: Floats, group: int) -> list[Row]:
+    """A row for each context in which the policy sampled."""
+    turns = turn_of_tokens(trajectory)
+    return [
+        Row(
+            token_ids=trajectory.token_ids[sample],
+            mask=trajectory.loss_mask[sample],
+            advantages=tuple(advantages[sample].tolist()),
+            logprobs=trajectory.logprobs[sample],
+            temperature=trajectory.temperature,
+            turns=tuple(turns[sample].tolist()),
+            group=group,
+            reward=trajectory.reward,
+            truncated=trajectory.stop_reason in CUT_OFF,
+        )
+        for sample in trajectory.samples()
+        if any(trajectory.loss_mask[sample])
+    ]
+
+
+def minibatches(rows: Sequence[Row], size: int, seed: int, *, whole_groups: bool) -> list[list[Row]]:
+    """Rows in seeded order, `size` at a time; with `whole_groups` a minibatch ends where a group ends."""
+    rng = random.Random(seed)
+    if not whole_groups:
+        shuffled = list(rows)
+        rng.shuffle(shuffled)
+        return [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    batches: list[list[Row]] = []
+    for key in rng.sample(list(groups), len(groups)):
+        if batches and len(batches[-1]) + len(groups[key]) <= size:
+            batches[-1] += groups[key]
+        else:
+            batches.append(list(groups[key]))
+    return batches
