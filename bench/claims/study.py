@@ -60,7 +60,7 @@ class Claim:
 def run_claim(name: str, claim: Claim, seeds: Sequence[int], *, jobs: int, steps: int | None) -> dict[str, Any]:
     """Train and measure every arm on every seed; returns all figures and what they say of the claim."""
     work = [(name, claim, arm, seed, steps) for seed in seeds for arm in claim.arms]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for seed in seeds:
             pool.submit(cold_start, claim.start, seed).result()
         found = list(pool.map(_train_and_measure, work))

@@ -52,7 +52,7 @@ class RayWorkers:
         compute = self._compute
         self._end_learner(role)
         options = {
-            "num_cpus": compute.learner_cpus,
+            "num_cpus": compute.learner_cpus if role == "policy" else 0,  # the others work while it waits
             "num_gpus": compute.learner_gpus,
             "runtime_env": {"env_vars": _plain_environment(compute)},
         }
@@ -92,11 +92,11 @@ class RayWorkers:
         import ray
 
         compute, have = self._compute, ray.cluster_resources()
-        for resource, per_learner, per_sampler in (
-            ("CPU", compute.learner_cpus, compute.sampler_cpus),
-            ("GPU", compute.learner_gpus, compute.sampler_gpus),
+        for resource, for_learners, per_sampler in (
+            ("CPU", min(1, learners) * compute.learner_cpus, compute.sampler_cpus),
+            ("GPU", learners * compute.learner_gpus, compute.sampler_gpus),
         ):
-            wanted = learners * per_learner + samplers * compute.samplers * per_sampler
+            wanted = for_learners + samplers * compute.samplers * per_sampler
             if wanted > have.get(resource, 0):
                 raise ConfigError(
                     f"asks for {wanted:g} {resource}s, the Ray cluster has {have.get(resource, 0):g}",

@@ -14,21 +14,27 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from ray import cloudpickle
+from safetensors.torch import load_file
 
 from journeyman.actors import InlineWorkers, RayWorkers
 from journeyman.actors.pool import RayPool
 from journeyman.actors.remote import DeferredStart, RemoteActor
-from journeyman.config import ComputeConfig, OptimizerConfig, VllmSampler
+from journeyman.config import ComputeConfig, OptimizerConfig, RlConfig, VllmSampler
 from journeyman.environments import environment
 from journeyman.errors import ConfigError, InfrastructureError, WeightSyncError
 from journeyman.problem import Problem
+from journeyman.progress import Silent
+from journeyman.rewards import REWARDS
 from journeyman.rollout.job import RolloutJob
 from journeyman.training.handle import LearnerSpec, Row
+from journeyman.training.reinforce import run_rl
 from journeyman.training.sft import OBJECTIVE
 from journeyman.training.sync import sync_weights
 from journeyman.training.workers import Workers
 from tests.unit.fakes import COMPUTE, MAX_LENGTH, make_world
+from tests.unit.test_reinforce import oddness
 
 pytestmark = pytest.mark.integration
 
@@ -259,6 +265,42 @@ def test_real_actors_do_what_the_plain_classes_do(workers: RayWorkers, tmp_path:
         found, after, loss = learn_a_little(inline, model, tmp_path / "inline")
     assert found != after, "the step changed what is sampled"
     assert learn_a_little(workers, model, tmp_path / "ray") == (found, after, pytest.approx(loss))
+
+
+SUPPLIED = {
+    **{"steps": 2, "problems": 2, "group": 4, "minibatch": 16, "max_turns": 2, "max_new_tokens": 12},
+    **{"reward": "ensemble(odd, judged) + 0.01 * information_gain", "judge": {"type": "sampler", "max_tokens": 8}},
+    **{"credit": "0.5 * prime + 0.5 * gae", "process": {}, "critic": {}, "rollout": {"type": "tree"}},
+    **{"objective": {"type": "grpo", "kl": {"coefficient": 0.01}}, "checkpoint_every": 1},
+}
+"""A block that needs all that a stage can supply: a process model with a learner of its own, a critic, a reference."""
+
+
+def test_a_stage_supplies_from_actors_what_it_supplies_inline(
+    workers: RayWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REWARDS, "odd", oddness)
+    world = make_world(tmp_path)
+
+    def policy_of(made: Workers, out: Path) -> dict[str, torch.Tensor]:
+        run_rl(
+            world.config,
+            RlConfig.model_validate({"name": "all", **SUPPLIED}),
+            policy=world.model,
+            problems=world.synthesized,
+            out=out,
+            work=out / "work",
+            workers=made,
+            observer=Silent(),
+        )
+        return load_file(out / "policy" / "model.safetensors")
+
+    with InlineWorkers(COMPUTE, max_length=MAX_LENGTH) as inline:
+        expected = policy_of(inline, tmp_path / "inline")
+    found, begun = policy_of(workers, tmp_path / "ray"), load_file(world.model / "model.safetensors")
+    # Two samplers batch otherwise than one: sums in another order.
+    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+    assert not any(torch.allclose(begun[name], expected[name], atol=1e-4) for name in expected)
 
 
 def test_nothing_of_a_local_cluster_is_left_when_its_process_is_killed() -> None:
