@@ -108,6 +108,9 @@ class WeightedMean(Config):
     """The weighted mean over a row's tokens, then over rows (#71)."""
 
     type: Literal["weighted"] = "weighted"
+    precision: float = Field(
+        default=2.0, gt=0, description="Weight of tokens that write an argument's value, against 1; 2 in others' code"
+    )
 
 
 class PolicyGradient(BaseObjective):

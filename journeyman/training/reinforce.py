@@ -33,6 +33,8 @@ from journeyman.trajectory import Trajectory, read_trajectories, write_trajector
 
 TRACED = 4
 """Trajectories of a checkpointed step that are handed to the observer as traces."""
+WEIGHT = "weight"
+"""Key of a problem's data: what its rows weigh in the loss, such as more for the hard ones (#125)."""
 PROBED = 8
 """Trajectories that the sampler and the learner score after each weight sync."""
 
@@ -147,7 +149,7 @@ class ReinforceLoop:
         self.sampled = [t for group in groups for t in group]
         self.curriculum.update(self.sampled)
         rolled_out = time.perf_counter()
-        metrics = rollout_metrics(self.sampled) | self._learn(groups)
+        metrics = rollout_metrics(self.sampled) | self._learn(groups, problems)
         learned = time.perf_counter()
         self.step += 1
         difference = self.sync()
@@ -198,13 +200,20 @@ class ReinforceLoop:
         scored = self.scorer.score([[one] for one in made], problems, step=self.step)
         self.supplies.compare_with([one for group in scored for one in group])
 
-    def _learn(self, groups: Sequence[Sequence[Trajectory]]) -> dict[str, float]:
+    def _learn(self, groups: Sequence[Sequence[Trajectory]], problems: Sequence[Problem]) -> dict[str, float]:
         """Learn from the step's groups and from the buffer, minibatch after minibatch."""
         credited = self._crediting(groups)
         along = self.supplies.learn(credited.batch)
         pairs = credited.pairs(whole_groups=self.stage.objective.whole_groups)
         used = len({group for _, _, group in pairs})
-        rows = [row for trajectory, advantages, group in pairs for row in rows_of(trajectory, advantages, group)]
+        weight = {problem.id: float(problem.data.get(WEIGHT, 1.0)) for problem in problems}
+        rows = [
+            row
+            for t, advantages, group in pairs
+            for row in rows_of(
+                t, advantages, group, weight=weight[t.problem_id], weights=self.supplies.token_weights(t)
+            )
+        ]
         replayed = self.replay.sample(round(self.stage.replay.fraction * len(rows)), step=self.step)
         rows += [
             row

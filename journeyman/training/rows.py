@@ -12,8 +12,10 @@ CUT_OFF = frozenset(
 )
 
 
-def rows_of(trajectory: Trajectory, advantages: Floats, group: int) -> list[Row]:
-    """A row for each context in which the policy sampled."""
+def rows_of(
+    trajectory: Trajectory, advantages: Floats, group: int, *, weight: float = 1.0, weights: Floats | None = None
+) -> list[Row]:
+    """A row for each context in which the policy sampled; `weight`: of the rows, `weights`: T of the tokens in theirs."""
     turns = turn_of_tokens(trajectory)
     return [
         Row(
@@ -26,6 +28,8 @@ def rows_of(trajectory: Trajectory, advantages: Floats, group: int) -> list[Row]
             group=group,
             reward=trajectory.reward,
             truncated=trajectory.stop_reason in CUT_OFF,
+            weight=weight,
+            weights=() if weights is None else tuple(weights[sample].tolist()),
         )
         for sample in trajectory.samples()
         if any(trajectory.loss_mask[sample])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from journeyman.config import RlConfig
+from journeyman.config.objective import BaseObjective, PolicyGradient, WeightedMean
 from journeyman.credit import VOCABULARY, ScoredBatch
 from journeyman.credit.base import Floats
 from journeyman.credit.ranks import moved_means
@@ -18,6 +19,7 @@ from journeyman.rollout.token_text import edges_of
 from journeyman.training.crediting import Supply, contexts, per_token
 from journeyman.training.critic import Critic
 from journeyman.training.handle import LearnerHandle, Row
+from journeyman.training.precision import precision_weights
 from journeyman.training.process import ProcessModel
 from journeyman.training.rows import rows_of
 from journeyman.trajectory import Trajectory
@@ -40,6 +42,7 @@ class Supplies:
     ) -> None:
         """`process`: where the block asks for one. `policy`: the folder with the tokenizer."""
         self._policy = policy
+        self._precision = precision_of(stage.objective) if policy else None
         self.process, self._updates_first = process, stage.process is not None and stage.process.loss == "outcome"
         self._process_metrics: dict[str, float] = {}
         self.needs = frozenset(needs(stage.credit, VOCABULARY))
@@ -99,10 +102,17 @@ class Supplies:
         found = self.process.process_T(rows)
         return per_token(batch, lambda _: [values[1:] for values in found])
 
+    def token_weights(self, trajectory: Trajectory) -> Floats | None:
+        """What a trajectory's tokens weigh in their row, where the objective weighs them."""
+        return precision_weights(trajectory, self._token_edges(), self._precision) if self._precision else None
+
     def _spans(self, batch: ScoredBatch) -> Spans:
+        return spans(batch, self._token_edges())
+
+    def _token_edges(self) -> Edges:
         assert self._policy is not None
         self._edges = self._edges or edges_of(ChatFormat.of_folder(self._policy))
-        return spans(batch, self._edges)
+        return self._edges
 
     def _greedy_rewards(self, batch: ScoredBatch) -> Floats:
         """P rewards; NaN where a greedy attempt could not be scored."""
@@ -118,6 +128,13 @@ class Supplies:
             counts[i] += 1
         self._ranks_B = found / np.maximum(counts, 1)[:, None]
         return self._ranks_B
+
+
+def precision_of(objective: BaseObjective) -> float | None:
+    """The weight of tokens that have to be exact; None where all weigh the same."""
+    if isinstance(objective, PolicyGradient) and isinstance(objective.normalisation, WeightedMean):
+        return objective.normalisation.precision
+    return None
 
 
 def _rows(batch: ScoredBatch) -> list[Row]:

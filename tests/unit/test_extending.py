@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from journeyman.config.load import load_pipeline
+from journeyman.config.objective import BaseObjective
 from journeyman.credit import CREDITS, ScoredBatch, build_credit
 from journeyman.environments import ENVIRONMENTS, environment
 from journeyman.environments.base import walked
@@ -21,6 +22,7 @@ from journeyman.rewards import REWARDS, Group, build_reward
 from journeyman.tools.base import CallContext
 from journeyman.tools.calls import run_call
 from tests.unit.fakes import trajectory
+from tests.unit.token_batches import Token, token_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -108,3 +110,12 @@ def test_the_reward_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(compile(source, "README.md", "exec"), made)
     scores = made["brief"](Group(trajectories=(trajectory(calls=2), trajectory(calls=1), trajectory(correct=None))))
     assert [score.total for score in scores] == [1.0, 1.5, None]
+
+
+def test_the_objective_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = module("awr", monkeypatch)
+    batch = token_batch([[Token(now=-1, advantage=0), Token(now=-2, advantage=99), Token(now=-3, mask=0)]])
+    loss, _ = made.awr(batch, made.AwrObjective(temperature=2.0))
+    # exp(0) * 1 + 20 * 2, and nothing of the masked token
+    assert loss.item() == pytest.approx(41)
+    assert isinstance(made.AwrObjective(), BaseObjective)
