@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol, cast, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from journeyman import credit, rewards
 from journeyman.catalog.tested import test_of, tests_of
@@ -235,7 +236,16 @@ def _without_quotes(parameter: inspect.Parameter) -> str:
 
 def _fields(config: type[BaseModel], but: Sequence[str] = ("type",)) -> tuple[str, ...]:
     fields = config.model_fields.items()
-    return tuple(f"{name} = {field.default}" for name, field in fields if name not in but)
+    return tuple(f"{name} = {_default(field)}" for name, field in fields if name not in but)
+
+
+def _default(field: FieldInfo) -> str:
+    """As pipelines.yaml would have it; of a block of several types its own type, and the others."""
+    default, kinds = field.get_default(call_default_factory=True, validated_data={}), list(arms(field.annotation))
+    if not kinds:
+        return "needed" if field.is_required() else str(default)
+    own = str(vars(default)["type"]) if isinstance(default, BaseModel) else str(default)
+    return " | ".join([own, *(kind for kind in kinds if kind != own)])
 
 
 def _read_fields(part: Any, config: type[BaseModel]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class TestFile:
     loops: frozenset[str]
     """Names whose members it goes through: in a loop, or as a test's parameters."""
     tests: Mapping[str, frozenset[str]]
-    """Test function -> the names it reads."""
+    """Test function -> the names that it reads, itself and through the file's own helpers."""
 
 
 def tests_of(tests: Path, module: str, name: str, *, key: str = "", registry: str = "") -> tuple[str, ...]:
@@ -63,15 +63,28 @@ def _read(path: Path, root: Path) -> TestFile:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
     imports = {(n.module or "", alias.name) for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
-    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+    functions = {n.name: _names(n) for n in tree.body if isinstance(n, ast.FunctionDef)}
     return TestFile(
         path=str(path.relative_to(root)),
         imports=frozenset(imports),
         words=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
         names=frozenset(n.id for n in nodes if isinstance(n, ast.Name)),
         loops=frozenset(name for node in nodes for name in _gone_through(node)),
-        tests={f.name: frozenset(n.id for n in ast.walk(f) if isinstance(n, ast.Name)) for f in functions},
+        tests={name: _read_by(name, functions) for name in functions if name.startswith("test_")},
     )
+
+
+def _names(node: ast.AST) -> frozenset[str]:
+    return frozenset(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+
+
+def _read_by(test: str, functions: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    read, waiting = set[str](), [test]
+    while waiting:
+        names = functions[waiting.pop()] - read
+        read |= names
+        waiting += [name for name in names if name in functions]
+    return frozenset(read)
 
 
 def _gone_through(node: ast.AST) -> Iterator[str]:
