@@ -1,10 +1,12 @@
 """Whether the parts of an rl block go together: told when a pipeline is loaded, not in the middle of a run."""
 
+import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman import credit, rewards
-from journeyman.expressions import ExpressionError, Vocabulary, check, needs, yields
+from journeyman.errors import nearest
+from journeyman.expressions import ExpressionError, Vocabulary, check, needs, options_of, parse, yields
 
 Misfit = tuple[str, str, str]
 """(key of the block, fault, remedy)."""
@@ -28,6 +30,7 @@ def misfits(block: Mapping[str, Any]) -> Iterator[Misfit]:
     yield from _unset(block, of_credit, "credit", credit.VOCABULARY)
     yield from _useless(block, {**of_reward, **of_credit})
     yield from _no_tree(block, of_credit)
+    yield from _no_channel(block)
 
 
 def _read(text: Any, vocabulary: Vocabulary) -> tuple[frozenset[str] | None, dict[str, str] | None]:
@@ -70,9 +73,35 @@ def _no_tree(block: Mapping[str, Any], of_credit: Mapping[str, str]) -> Iterator
     tree = (block.get("rollout") or {}).get("type") == "tree"
     if "forks_U" in of_credit and not tree:
         yield "credit", f"{of_credit['forks_U']} compares attempts that fork", credit.VOCABULARY.needs["forks_U"]
+    if tree and block["rollout"].get("roots", 1) > block.get("group", 2):
+        yield (
+            "rollout",
+            f"{block['rollout']['roots']} attempts begin anew in groups of {block['group']}",
+            "lower `roots`",
+        )
     if tree and block.get("program"):
         yield (
             "rollout",
             "an agent from outside can't be forked",
             "remove `program`, or take `rollout: {type: independent}`",
         )
+
+
+def _no_channel(block: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Weights of channels that the reward doesn't have."""
+    paid = {
+        str(keyword.arg)
+        for call in _calls(block["reward"], "channels")
+        for keyword in call.keywords
+        if keyword.arg not in options_of(rewards.COMBINATORS["channels"], rewards.VOCABULARY)
+    }
+    for call in _calls(block["credit"], "per_channel", "slim") if paid else ():
+        weights = next((ast.literal_eval(k.value) for k in call.keywords if k.arg == "weights"), None) or {}
+        for name in weights:
+            if name not in paid:
+                yield "credit", f"there is no channel `{name}`", nearest(name, list(paid))
+
+
+def _calls(expression: str, *names: str) -> list[ast.Call]:
+    calls = [node for node in ast.walk(parse(expression)) if isinstance(node, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in names]

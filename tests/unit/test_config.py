@@ -382,3 +382,21 @@ def test_any_config_is_read_back_from_its_rendering(
     )
     pipeline = yaml.safe_load(render(config))["pipelines"]["p"]
     assert PipelineConfig.model_validate({"name": "p", **pipeline}) == config
+
+
+def test_an_expression_is_shown_on_one_line_however_it_was_written(load: Load) -> None:
+    text = """\
+pipelines:
+  p:
+    rl:
+      - name: a
+        reward: >
+          correct
+          + gate( correct,0.1*tool_success )
+        credit: (0.5*group+0.5 * group_mean)
+"""
+    config = load(text)
+    assert config.rl[0].reward == "correct + gate(correct, 0.1 * tool_success)"
+    assert config.rl[0].credit == "0.5 * group + 0.5 * group_mean"
+    assert load(render(config)) == config
+    assert "reward: correct + gate(correct, 0.1 * tool_success)\n" in render(config)

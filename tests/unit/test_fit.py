@@ -53,6 +53,7 @@ def test_what_goes_together_is_no_misfit() -> None:
     assert keys(credit="by_value", critic={}) == []
     assert keys(credit="by_fork", rollout={"type": "tree"}) == []
     assert keys(reward="asked", judge={}) == []
+    assert keys(reward="channels(a=correct, b=otc, weights={'a': 2.0})", credit="slim(weights={'b': 2.0})") == []
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,8 @@ def test_what_goes_together_is_no_misfit() -> None:
         ({"judge": {}}, "judge"),
         ({"process": {}}, "process"),
         ({"rollout": {"type": "tree"}, "program": "a:b"}, "rollout"),
+        ({"rollout": {"type": "tree", "roots": 5}, "group": 4}, "rollout"),
+        ({"reward": "channels(a=correct, b=otc)", "credit": "per_channel(weights={'a': 1.0, 'c': 2.0})"}, "credit"),
     ],
 )
 def test_what_does_not_go_together_is_told_by_its_key(block: dict[str, Any], key: str) -> None:
