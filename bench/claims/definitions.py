@@ -50,7 +50,11 @@ CLAIMS: dict[str, Claim] = {
         says="Where the step reward can be had for nothing, its sum makes the policy collapse; its minimum doesn't.",
         start="sft",
         common={**SHORT, "reward": f"correct + {STEPS}"},
-        arms={"outcome": {"reward": "correct"}, "sum": {"credit": "returns"}, "min": {"credit": "pure"}},
+        arms={
+            "outcome": {"reward": "correct"},
+            "sum": {"credit": "returns(baseline='leave_one_out')"},
+            "min": {"credit": "pure"},
+        },
         expected=(
             Expected(measure="accuracy", first="min", sign="+", second="sum"),
             Expected(measure="calls", first="min", sign="-", second="sum"),
