@@ -9,7 +9,7 @@ sum is largest (#135 asks for it, the code of both is greedy); parameters that m
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from journeyman.graders.calls import Accepted, CallItem, value_mismatch
@@ -33,7 +33,7 @@ def partial_match(item: CallItem) -> Partial:
     if not accepted or not predicted or item.offence:
         share = float(not accepted and not predicted and not item.offence)
         return Partial(name=share, parameters=share, values=share, score=share)
-    names = _jaccard(Counter(call.name for call in predicted), Counter(one.name for one in accepted))
+    names = jaccard((call.name for call in predicted), (one.name for one in accepted))
     pairs = _assigned(item)
     sizes = [len(_wanted(call, one)) for call, one in pairs]
     keys = [_keys(call, one) if call else 0.0 for call, one in pairs]
@@ -69,7 +69,7 @@ def _wanted(call: ToolCall | None, one: Accepted) -> list[str]:
 
 
 def _keys(call: ToolCall, one: Accepted) -> float:
-    return _jaccard(Counter(list(call.arguments)), Counter(_wanted(call, one)))
+    return jaccard(call.arguments, _wanted(call, one))
 
 
 def _values(call: ToolCall, one: Accepted, item: CallItem) -> int:
@@ -80,6 +80,8 @@ def _values(call: ToolCall, one: Accepted, item: CallItem) -> int:
     )
 
 
-def _jaccard(one: Counter[str], other: Counter[str]) -> float:
-    either = (one | other).total()
-    return (one & other).total() / either if either else 1.0
+def jaccard(one: Iterable[Hashable], other: Iterable[Hashable]) -> float:
+    """What two bags have in common of what they have together; 1 for two empty ones."""
+    first, second = Counter(iter(one)), Counter(iter(other))  # of a mapping the keys, never its values as counts
+    either = (first | second).total()
+    return (first & second).total() / either if either else 1.0

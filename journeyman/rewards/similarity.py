@@ -1,7 +1,6 @@
 """Rewards for texts that are alike: by words, by sequences, by vectors."""
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -87,13 +86,6 @@ def rouge_l(candidate: str, reference: str) -> float:
 
     one, other = words(candidate), words(reference)
     return 2 * LCSseq.similarity(one, other) / (len(one) + len(other)) if one or other else 1.0
-
-
-def jaccard(one: Iterable[Hashable], other: Iterable[Hashable]) -> float:
-    """What two bags have in common of what they have together; 1 for two empty ones."""
-    first, second = Counter(iter(one)), Counter(iter(other))  # of a mapping the keys, never its values as counts
-    either = (first | second).total()
-    return (first & second).total() / either if either else 1.0
 
 
 # --- paraphrases ------------------------------------------------------------------------------------------------------

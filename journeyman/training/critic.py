@@ -24,17 +24,18 @@ class Critic:
     def supplies(self) -> dict[str, Callable[[ScoredBatch], Floats]]:
         """Need of a credit -> how it is had."""
         return {
-            "values_T": lambda batch: self._before_T(batch, slow=False),
-            "values_U": lambda batch: _first(batch, self._before_T(batch, slow=False)),
-            "q_values_U": lambda batch: _last(batch, self._after_T(batch, slow=False)),
+            "values_T": lambda batch: self._values(batch, (VALUE,))[VALUE],
+            "values_U": lambda batch: _first(batch, self._values(batch, (VALUE,))[VALUE]),
+            "q_values_U": lambda batch: _last(batch, self._values(batch, (Q,))[Q]),
         }
 
     def fit(self, batch: ScoredBatch) -> dict[str, float]:
         """Learn from a step: V the returns that came (by Monte Carlo); with Q, both from their slowly moving copies."""
         targets = {VALUE: self._returns_T(batch)}
         if Q in self._heads:
-            q_U = _last(batch, self._after_T(batch, slow=True))
-            next_V = q_targets_U(batch, _first(batch, self._before_T(batch, slow=True)), self._config.gamma)
+            slow = self._values(batch, self._heads, slow=True)
+            q_U = _last(batch, slow[Q])
+            next_V = q_targets_U(batch, _first(batch, slow[VALUE]), self._config.gamma)
             targets = {VALUE: _at(batch, _first_T(batch), q_U), Q: _at(batch, _last_T(batch), next_V)}
         config = self._config
         return self._learner.fit_values(
@@ -49,13 +50,12 @@ class Critic:
         returns_U = batch.to_go(step_rewards_U(batch), self._config.gamma)
         return np.where(batch.mask_T, np.append(returns_U, 0.0)[batch.turn_T], np.nan)
 
-    def _before_T(self, batch: ScoredBatch, *, slow: bool) -> Floats:
-        """V of the place before each learned token."""
-        return per_token(batch, lambda rows: [v[1:-1] for v in self._learner.values(rows, (VALUE,), slow=slow)[VALUE]])
-
-    def _after_T(self, batch: ScoredBatch, *, slow: bool) -> Floats:
-        """Q of the place after each learned token."""
-        return per_token(batch, lambda rows: [v[2:] for v in self._learner.values(rows, (Q,), slow=slow)[Q]])
+    def _values(self, batch: ScoredBatch, heads: Sequence[str], *, slow: bool = False) -> dict[str, Floats]:
+        """V of the place before each learned token, Q of the place after it: one pass for all heads that are asked."""
+        rows = [batch.trajectories[i].token_ids[s] for i, s in contexts(batch.trajectories)]
+        found = self._learner.values(rows, tuple(heads), slow=slow)
+        cut = {VALUE: slice(1, -1), Q: slice(2, None)}
+        return {head: per_token(batch, lambda _, head=head: [v[cut[head]] for v in found[head]]) for head in heads}
 
 
 def _first_T(batch: ScoredBatch) -> Ints:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from journeyman.graders.partial import jaccard
 from journeyman.rewards.changes import change_similarity, changed_files, swe_rl
 from journeyman.rewards.similarity import (
     bertscore,
@@ -18,7 +19,6 @@ from journeyman.rewards.similarity import (
     exact_match,
     f1,
     group_similarity,
-    jaccard,
     rouge_l,
     similarity,
     soft_f1,
