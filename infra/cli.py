@@ -11,7 +11,9 @@ import typer
 
 from infra.commands import grade
 from infra.commands.convert import export, import_
+from infra.commands.curate import curate
 from infra.commands.replay import replay
+from infra.commands.sql import sql
 from infra.commands.tool import tool
 from journeyman.errors import InfrastructureError, UserError
 
@@ -173,6 +175,8 @@ def report(
 
 app.command()(tool)
 app.command()(replay)
+app.command()(sql)
+app.command()(curate)
 app.command("import")(import_)
 app.command()(export)
 app.add_typer(grade.app, name="grade")

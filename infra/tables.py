@@ -12,6 +12,7 @@ from rich.table import Table
 from infra.display import clock
 from journeyman.artifacts import ArtifactStore
 from journeyman.catalog import Entry, catalog
+from journeyman.curation.engine import Funnel
 from journeyman.errors import DataError, UserError, nearest
 from journeyman.runs import RunRecord, RunStore, Status
 
@@ -81,6 +82,20 @@ def runs_table(records: Sequence[RunRecord]) -> None:
         time = clock(record.seconds) if record.seconds else ""
         table.add_row(record.id, record.pipeline, record.status, str(record.seed), time, stages, record.from_run)
     console().print(table)
+
+
+def funnel_table(funnel: Funnel) -> None:
+    """A line a rule: what it was given, what it dropped and why."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("rule", "rows in", "dropped", "reasons"):
+        number = name in ("rows in", "dropped")
+        table.add_column(name, justify="right" if number else "left", no_wrap=name != "reasons")
+    for rule in funnel.rules:
+        reasons = "; ".join(f"{reason}: {rows}" for reason, rows in rule.reasons.items())
+        table.add_row(rule.rule, str(rule.rows_in), str(rule.dropped), reasons)
+    out = console()
+    out.print(table)
+    out.print(f"{funnel.rows_kept} of {funnel.rows_in} rows kept")
 
 
 def entries_of(kind: str) -> list[Entry]:

@@ -149,6 +149,14 @@ class ArtifactStore:
         folder = self.path(stage, key)
         return Artifact(path=folder, manifest=_verify(folder))
 
+    def peek(self, stage: str, key: str) -> Artifact | None:
+        """The artifact, if it was committed: its manifest is checked, the bytes of its files are not."""
+        folder = self.path(stage, key)
+        try:
+            return Artifact(path=folder, manifest=_manifest(folder))
+        except ArtifactError:
+            return None
+
     @contextmanager
     def build(self, recipe: Recipe) -> Iterator[Draft]:
         """Hold the key's lock and hand out a draft; it is committed when the block ends without an error.
@@ -284,17 +292,7 @@ def _full_disk_told(root: Path) -> Iterator[None]:
 
 def _verify(folder: Path) -> Manifest:
     """The manifest of a committed folder after a check of every file. Raises `ArtifactError`."""
-    marker, path = folder / MARKER, folder / MANIFEST
-    if not marker.is_file() or not path.is_file():
-        state = "was never finished" if folder.exists() else "is missing"
-        raise ArtifactError(f"artifact {folder} {state}", place=str(folder), remedy=_REMAKE)
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if _text_digest(text) != marker.read_text(encoding="utf-8", errors="replace"):
-        raise ArtifactError(f"artifact {folder}: {MANIFEST} was altered", place=str(path), remedy=_REMAKE)
-    try:
-        manifest = Manifest.from_json(json.loads(text))
-    except (TypeError, KeyError) as error:
-        raise ArtifactError(f"artifact {folder} has another format", place=str(path), remedy=_REMAKE) from error
+    manifest = _manifest(folder)
     present = {str(file.relative_to(folder)) for file in _files(folder)} - {MANIFEST, MARKER}
     for name in sorted(present ^ set(manifest.files)):
         state = "was added" if name in present else "is missing"
@@ -304,6 +302,21 @@ def _verify(folder: Path) -> Manifest:
         if size != file.bytes or digest_of_file(folder / name) != file.sha256:
             raise ArtifactError(f"artifact {folder}: {name} was altered", place=str(folder / name), remedy=_REMAKE)
     return manifest
+
+
+def _manifest(folder: Path) -> Manifest:
+    """The manifest of a committed folder. Raises `ArtifactError`."""
+    marker, path = folder / MARKER, folder / MANIFEST
+    if not marker.is_file() or not path.is_file():
+        state = "was never finished" if folder.exists() else "is missing"
+        raise ArtifactError(f"artifact {folder} {state}", place=str(folder), remedy=_REMAKE)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if _text_digest(text) != marker.read_text(encoding="utf-8", errors="replace"):
+        raise ArtifactError(f"artifact {folder}: {MANIFEST} was altered", place=str(path), remedy=_REMAKE)
+    try:
+        return Manifest.from_json(json.loads(text))
+    except (TypeError, KeyError) as error:
+        raise ArtifactError(f"artifact {folder} has another format", place=str(path), remedy=_REMAKE) from error
 
 
 _REMAKE = "run the pipeline again: what is missing or damaged is made again"

@@ -13,12 +13,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from journeyman.errors import nearest
 
 LONGEST, DEEPEST = 10_000, 100
 """Characters of an expression, and levels of its tree (a sum of n terms has n): what is beyond is refused."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+"""Types of options: what lies outside is refused when a pipeline is loaded."""
 
 
 class ExpressionError(ValueError):
@@ -48,8 +54,8 @@ class Vocabulary:
     """Functions of the thing to be judged; keyword-only parameters are options or needs."""
     combinators: Mapping[str, Callable[..., Any]]
     """Functions of parts that return a part; keyword-only parameters are options or needs."""
-    add: Callable[..., Any]
-    """Of (weight, part) pairs: what `+` and `-` make."""
+    add: Callable[..., Any] | None
+    """Of (weight, part) pairs: what `+` and `-` make; None: nothing can be added."""
     multiply: Callable[..., Any] | None
     """Of parts: what `*` between parts makes; None: only a number can stand before a `*`."""
     constant: Callable[[float], Any] | None
@@ -178,11 +184,11 @@ class _Builder:
     def build(self, node: ast.expr) -> Any:
         match node:
             case ast.BinOp(op=ast.Add() | ast.Sub()):
-                return self._words.add(*self._terms(node, 1.0))
+                return self._sum(*self._terms(node, 1.0))
             case ast.BinOp(op=ast.Mult(), left=left, right=right):
                 return self._product(left, right)
             case ast.UnaryOp(op=ast.USub(), operand=operand) if not is_number(node):
-                return self._words.add((-1.0, self.build(operand)))
+                return self._sum((-1.0, self.build(operand)))
             case ast.Name(id=name):
                 return self._named(name, node, (), {})
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
@@ -192,6 +198,11 @@ class _Builder:
         raise ExpressionError(
             f"`{_short(render(node))}` is no {self._words.kind}", "only names, calls, numbers, +, - and *"
         )
+
+    def _sum(self, *terms: tuple[float, Any]) -> Any:
+        if self._words.add is None:
+            raise ExpressionError(f"a {self._words.kind} is not added, subtracted or weighed", "list them one by one")
+        return self._words.add(*terms)
 
     def _terms(self, node: ast.expr, sign: float) -> list[tuple[float, Any]]:
         """A sum as (weight, part) pairs: `a - 0.5 * b` is [(1, a), (-0.5, b)]."""
@@ -208,7 +219,7 @@ class _Builder:
     def _product(self, left: ast.expr, right: ast.expr) -> Any:
         if is_number(left) or is_number(right):
             factor, part = (left, right) if is_number(left) else (right, left)
-            return self._words.add((_factor(factor), self.build(part)))
+            return self._sum((_factor(factor), self.build(part)))
         if self._words.multiply is None:
             raise ExpressionError(f"two {self._words.kind}s cannot be multiplied", "write a number before the `*`")
         return self._words.multiply(self.build(left), self.build(right))

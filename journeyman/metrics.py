@@ -48,6 +48,13 @@ METRICS: dict[str, str] = {
     "data/rows_kept": "Rows kept",
     "data/rows_dropped": "Rows dropped",
     "data/tokens": "Tokens in the kept rows",
+    "data/lessons": "Lessons that are finished",
+    "data/lessons_per_s": "Lessons finished a second, by this try",
+    "data/accepted_fraction": "Share of the attempts and texts made that were taken",
+    "data/requests": "Answers of teachers and writers, kept ones included",
+    "data/cached_fraction": "Share of them that were kept from earlier",
+    "data/request_tokens": "Tokens that they read and wrote",
+    "data/cost": "What they cost by the endpoint's prices",
 }
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -40,3 +41,9 @@ def problem_id(family: str, question: str, data: Mapping[str, Any] | None = None
     """A stable 16-digit name for a problem."""
     text = json.dumps([family, question, dict(data or {})], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def train_files(artifact: Path) -> list[Path]:
+    """Where an artifact has the problems that rl learns from: the train split, and what strategies have made."""
+    made = artifact / "problems" / "made.parquet"
+    return [artifact / "problems" / "train.parquet", *([made] if made.is_file() else [])]

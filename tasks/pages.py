@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 from prefect.artifacts import (
     create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -44,6 +45,18 @@ def link(key: str, url: str, text: str, description: str) -> None:
     """Nothing where there is no address."""
     if url:
         _try(lambda: create_link_artifact(key=key, link=url, link_text=text, description=description))
+
+
+def markdown(key: str, text: str, description: str) -> None:
+    _try(lambda: create_markdown_artifact(key=key, markdown=text, description=description))
+
+
+def with_pictures(card: str, mlflow_url: str, mlflow_run_id: str) -> str:
+    """A data card whose pictures are those of its run in MLflow; as it is where the run has no page."""
+    server, _, page = mlflow_url.partition("/#/")
+    if not page:
+        return card
+    return card.replace("](pictures/", f"]({server}/get-artifact?run_uuid={mlflow_run_id}&path=pictures/")
 
 
 def summary_rows(summary: Mapping[str, Any], prefix: str = "") -> list[dict[str, Any]]:

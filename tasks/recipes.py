@@ -6,12 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.artifacts import Recipe
-from journeyman.config import DatasetProblems, PipelineConfig, PretrainedModel, RlConfig
+from journeyman.config import (
+    DatasetProblems,
+    ModelTeacherConfig,
+    PipelineConfig,
+    PolicyTeacherConfig,
+    PretrainedModel,
+    RlConfig,
+)
 from journeyman.errors import ConfigError
 from journeyman.provenance import code_version, content_digest
 
 WORKERS = ("journeyman.rollout.worker", "journeyman.training.learner")
 """What the actors run; no stage body imports it."""
+_UNSEEN = {"key_variable", "timeout_s", "tries", "price_per_million_input_tokens", "price_per_million_output_tokens"}
+BESIDE_THE_DATA: Any = {
+    **dict.fromkeys(("budget", "concurrency", "requests_per_minute", "cache"), True),
+    **dict.fromkeys(("teacher", "writer"), _UNSEEN),
+}
+"""What of `synthesize` does not change what is made: with a larger budget, the stage goes on where it stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,31 +100,57 @@ def plan(config: PipelineConfig, stage: str, made: Sequence[str]) -> Plan:
 
 
 def _synthesize(config: PipelineConfig) -> Plan:
-    part = {"problems": _plain(config.problems), "synthesize": _plain(config.synthesize)}
-    files = {}
+    block = config.synthesize
+    teaching = block.model_dump(mode="json", exclude=BESIDE_THE_DATA)
+    problems = config.problems.model_dump(mode="json", exclude={"licence"})
+    part: dict[str, Any] = {"problems": problems, "synthesize": teaching}
+    modules, files = ["journeyman.synthesis.stage"], dict[str, Path]()
     if isinstance(config.problems, DatasetProblems):
-        files = _local("dataset", config.problems.path)
-    return Plan(stage="synthesize", modules=["journeyman.synthesis.stage"], config=part, inputs={}, files=files)
+        files |= _local("dataset", config.problems.path)
+    for role, model in (("teacher", block.teacher), ("writer", block.writer)):
+        if isinstance(model, ModelTeacherConfig | PolicyTeacherConfig):
+            files |= _local(role, model.path) if model.path else {}
+            modules, part["compute"] = [*dict.fromkeys([*modules, *WORKERS])], _numerics(config)
+    if isinstance(block.teacher, PolicyTeacherConfig):
+        part["model"] = _plain(config.model)
+        if isinstance(config.model, PretrainedModel) and not block.teacher.path:
+            files |= _local("model", config.model.path)
+    return Plan(stage="synthesize", modules=modules, config=part, inputs={}, files=files)
 
 
 def _curate(config: PipelineConfig) -> Plan:
+    part = {"curate": _plain(config.curate), "licence": config.problems.licence}
+    modules, files = ["journeyman.curation.stage"], dict[str, Path]()
+    if measure := config.curate.measure:
+        modules += ["journeyman.evaluation.measure", *WORKERS]
+        part |= {"model": _plain(config.model), "compute": _numerics(config)}
+        own = config.model.path if isinstance(config.model, PretrainedModel) else ""
+        files |= _local("policy", measure.policy or own)
+    for path in config.curate.against:
+        files |= _local(f"against {path}", path)
     return Plan(
         stage="curate",
-        modules=["journeyman.curation.stage"],
-        config={"curate": _plain(config.curate)},
+        modules=modules,
+        config=part,
         inputs={"demonstrations": "synthesize"},
         tables={"demonstrations": "demonstrations.parquet"},
+        files=files,
     )
 
 
 def _sft(config: PipelineConfig) -> Plan:
     part = {"model": _plain(config.model), "sft": _plain(config.sft), "compute": _numerics(config)}
     files = _local("model", config.model.path) if isinstance(config.model, PretrainedModel) else {}
+    if config.sft.distill:
+        files |= _local("teacher", config.sft.distill.teacher)
+    inputs = {"curated": "curate"}
+    if config.sft.evaluate_every:
+        inputs["problems"], part["attempts"] = "synthesize", config.evaluate.limits()
     return Plan(
         stage="sft",
         modules=["journeyman.training.sft", *WORKERS],
         config=part,
-        inputs={"curated": "curate"},
+        inputs=inputs,
         tables={"curated": "kept.parquet"},
         files=files,
     )
@@ -124,7 +163,7 @@ def _rl(config: PipelineConfig, block: RlConfig) -> Plan:
         stage=stage,
         modules=["journeyman.training.reinforce", *WORKERS],
         config={"rl": _plain(block), "compute": _numerics(config)},
-        inputs={"policy": before, "problems": "synthesize"},
+        inputs={"policy": before, "problems": "curate" if config.curate.problems else "synthesize"},
         tables={"problems": "problems/train.parquet"},
     )
 

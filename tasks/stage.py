@@ -21,7 +21,7 @@ from journeyman.progress import Observer
 from journeyman.runs import Status
 from journeyman.tracking import StageTracker
 from tasks.board import Beat
-from tasks.pages import link, progress_bar, summary_rows, table
+from tasks.pages import link, markdown, progress_bar, summary_rows, table, with_pictures
 from tasks.recipes import plan
 from tasks.run import Run, mlflow_status, outcome
 
@@ -48,12 +48,15 @@ class Desk:
         return self.run.config
 
     @contextmanager
-    def workers(self) -> "Iterator[Workers]":
-        """The stage's actors; they end with the block, however that is left. What failed is not used for a retry."""
+    def workers(self, max_length: int | None = None) -> "Iterator[Workers]":
+        """The stage's actors; they end with the block, however that is left. What failed is not used for a retry.
+
+        `max_length`: longest trajectory in tokens; None: the pipeline's own model's.
+        """
         from journeyman.actors import RayWorkers
 
         self.run.connect()
-        name, length = f"{self.run.id}-{self.stage}", self.config.model.max_length
+        name, length = f"{self.run.id}-{self.stage}", max_length or self.config.model.max_length
         try:
             with RayWorkers(self.config.compute, max_length=length, run=name) as workers:
                 yield workers
@@ -190,6 +193,18 @@ def _tell(run: Run, artifact: Artifact) -> None:
         head["made by run"] = manifest.made_by.get("run", "")
     rows = summary_rows({**head, **manifest.summary})
     table(f"{stage}-summary", rows, f"Stage {stage} of run {run.id}: {record.status}")
+    _show_card(artifact)
+
+
+def _show_card(artifact: Artifact) -> None:
+    """The data card of a stage that writes one, and where MLflow shows it with its pictures."""
+    card, made_by = artifact.path / "card.md", artifact.manifest.made_by
+    if card.is_file():
+        address = made_by.get("mlflow_url", "")
+        text = with_pictures(card.read_text(encoding="utf-8"), address, made_by.get("mlflow_run_id", ""))
+        markdown(f"{artifact.stage}-card", text, f"Data card of {artifact.path}")
+        page = address and f"{address}/artifacts/card.html"
+        link(f"{artifact.stage}-card-page", page, "Data card in MLflow", "The same as a page, with its pictures")
 
 
 def _cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:

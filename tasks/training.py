@@ -17,6 +17,7 @@ def train_sft(desk: Desk) -> Summary:
             work=desk.work,
             workers=workers,
             observer=desk.observer,
+            problems=desk.inputs["problems"].path if "problems" in desk.inputs else None,
         )
 
 

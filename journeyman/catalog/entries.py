@@ -5,25 +5,28 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Protocol, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from journeyman import credit, rewards
 from journeyman.catalog.tested import test_of, tests_of
-from journeyman.config import CurriculumConfig, ObjectiveConfig, SynthesizeConfig, TorchSampler, VllmSampler
+from journeyman.config import CurriculumConfig, ObjectiveConfig, TeacherConfig, TorchSampler, VllmSampler
 from journeyman.config.shape import arms
-from journeyman.curation import RULES
+from journeyman.curation import VOCABULARY as CURATION_VOCABULARY
 from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
 from journeyman.expressions import Vocabulary, needs_of, options_of
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
 from journeyman.rollout.formats import CALL_FORMATS
+from journeyman.synthesis.strategies import VOCABULARY as STRATEGY_VOCABULARY
+from journeyman.synthesis.strategies import WRITES
 from journeyman.tools import TOOLS
+from journeyman.training.merging import MERGES
 from journeyman.training.objectives import OBJECTIVES
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
@@ -31,15 +34,20 @@ PAPER = re.compile(r"#\d+|arXiv \d{4}\.\d{4,5}")
 STATUS = re.compile(r"(#\d+|arXiv \d{4}\.\d{4,5}),? (verified|secondary|derived)")
 """How surely what a part does is known to be what its source says: `#18, verified`."""
 BIAS = re.compile(r"\bBias: (.*?)(?:\n\n|$)", re.DOTALL)
-CONFIG_OPTION = re.compile(r"\bconfig\.(?:synthesize\.)?(\w+)")
 
 SAMPLERS: dict[str, tuple[type[BaseModel], str]] = {
     "torch": (TorchSampler, "journeyman.rollout.torch_sampler:TorchEngine"),
     "vllm": (VllmSampler, "journeyman.rollout.vllm_sampler:VllmEngine"),
 }
 """Config and engine; an engine is named by text, for the catalog needs no torch."""
-TEACHERS = {"scripted": "journeyman.synthesis.teacher", "annotations": "journeyman.synthesis.annotations"}
-"""The module of each teacher."""
+TEACHERS = {
+    "scripted": "journeyman.synthesis.scripted:ScriptedTeacher",
+    "annotations": "journeyman.synthesis.scripted:annotations_teacher",
+    "endpoint": "journeyman.synthesis.teachers:ChatTeacher",
+    "model": "journeyman.synthesis.teachers:PoolTeacher",
+    "policy": "journeyman.synthesis.teachers:PoolTeacher",
+}
+"""What plays each teacher of the config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +120,9 @@ def _registries() -> list[_Registry]:
             options=lambda part: _fields(arms(ObjectiveConfig)[part.__name__]),
         ),
         _Registry(kind="curriculum", name="CURRICULA", parts=CURRICULA, options=lambda _: _fields(CurriculumConfig)),
-        _Registry(kind="curation rule", name="RULES", parts=RULES, options=_defaults),
+        *_of_vocabulary(CURATION_VOCABULARY, "RULES"),
+        *_of_vocabulary(STRATEGY_VOCABULARY, "STRATEGIES", lambda part: ("writer",) if part.__name__ in WRITES else ()),
+        _Registry(kind="merge", name="MERGES", parts=MERGES, options=_defaults),
         _Registry(kind="grader", name="GRADERS", parts=GRADERS, options=_defaults),
         _Registry(
             kind="call format",
@@ -133,16 +143,18 @@ def _registries() -> list[_Registry]:
     ]
 
 
-def _of_vocabulary(words: Vocabulary, name: str) -> Iterator[_Registry]:
-    """The parts of expressions, and what combines them."""
+def _of_vocabulary(
+    words: Vocabulary, name: str, more: Callable[[Any], tuple[str, ...]] = lambda part: ()
+) -> Iterator[_Registry]:
+    """The parts of expressions, and what combines them; `more`: what they need that is no parameter."""
 
     def options(part: Any) -> tuple[str, ...]:
         return tuple(_bounded(option) for option in options_of(part, words).values())
 
     def needed(part: Any) -> tuple[str, ...]:
-        return tuple(needs_of(part, words))
+        return (*needs_of(part, words), *more(part))
 
-    signs = {"+": words.add, **({"*": words.multiply} if words.multiply else {})}
+    signs = {sign: part for sign, part in (("+", words.add), ("*", words.multiply)) if part}
     combinators = {**signs, **words.combinators}
     yield _Registry(kind=words.kind, name=name, parts=words.parts, options=options, needs=needed)
     yield _Registry(
@@ -176,13 +188,13 @@ def _samplers(tests: Path) -> Iterator[Entry]:
 
 
 def _teachers(tests: Path) -> Iterator[Entry]:
-    known = get_args(SynthesizeConfig.model_fields["teacher"].annotation)
-    assert set(known) == set(TEACHERS), f"{known} in the config, {set(TEACHERS)} in the catalog"
-    for name in known:
-        module = import_module(TEACHERS[name])
-        options = _read_fields(module, SynthesizeConfig)
-        tested = tests_of(tests, module.__name__, "*")
-        yield _entry("teacher", name, text=module.__doc__ or "", options=options, tested=tested, module=module.__name__)
+    known = arms(TeacherConfig)
+    assert set(known) == set(TEACHERS), f"{set(known)} in the config, {set(TEACHERS)} in the catalog"
+    for name, config in known.items():
+        module, _, attribute = TEACHERS[name].partition(":")
+        text = inspect.getdoc(config) or ""
+        tested = tests_of(tests, module, attribute)
+        yield _entry("teacher", name, text=text, options=_fields(config), tested=tested, module=module)
 
 
 def _entry(kind: str, name: str, *, text: str, more: str = "", **fields: Any) -> Entry:
@@ -215,11 +227,19 @@ def _defaults(function: Callable) -> tuple[str, ...]:
 
 def _bounded(parameter: inspect.Parameter) -> str:
     """`share: float = 0.2 (0 to 1)`: what pydantic checks stands behind."""
-    annotation, bounds = parameter.annotation, ""
-    if get_origin(annotation) is Annotated:
-        annotation, *marks = get_args(annotation)
-        bounds = _bounds([bound for mark in marks for bound in getattr(mark, "metadata", ())])
+    annotation, bounds = _plain_type(parameter.annotation)
     return _without_quotes(parameter.replace(annotation=annotation)) + bounds
+
+
+def _plain_type(annotation: Any) -> tuple[Any, str]:
+    """A type without pydantic's marks, and the bounds that they set; also of one that may be None."""
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        return inner, _bounds([bound for mark in marks for bound in getattr(mark, "metadata", ())])
+    if get_origin(annotation) in (Union, UnionType) and type(None) in get_args(annotation):
+        [first, *rest] = [_plain_type(one) for one in get_args(annotation) if one is not type(None)]
+        return (annotation, "") if rest else (first[0] | None, first[1])
+    return annotation, ""
 
 
 def _bounds(found: Sequence[Any]) -> str:
@@ -246,9 +266,3 @@ def _default(field: FieldInfo) -> str:
         return "needed" if field.is_required() else str(default)
     own = str(vars(default)["type"]) if isinstance(default, BaseModel) else str(default)
     return " | ".join([own, *(kind for kind in kinds if kind != own)])
-
-
-def _read_fields(part: Any, config: type[BaseModel]) -> tuple[str, ...]:
-    """Those fields of a config that a part's source reads."""
-    read = set(CONFIG_OPTION.findall(inspect.getsource(part)))
-    return tuple(option for option in _fields(config, but=("type", "teacher")) if option.split(" = ")[0] in read)

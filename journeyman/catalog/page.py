@@ -1,11 +1,15 @@
-"""docs/catalog.md: rewards, credits and objectives with their papers, options and tests."""
+"""docs/catalog.md: the parts that a pipeline is made of, with their papers, options and tests."""
 
 from collections.abc import Iterator, Sequence
 
 from journeyman.catalog.entries import Entry
 
-KINDS = ("reward", "reward combinator", "credit", "credit combinator", "objective")
-HEAD = """# Rewards, credits, objectives
+KINDS = (
+    *("strategy", "curation rule", "merge"),
+    *("reward", "reward combinator", "credit", "credit combinator", "objective"),
+)
+PLURALS = {"strategy": "Strategies of synthesis"}
+HEAD = """# Strategies, curation rules, rewards, credits, objectives
 
 Made by `journeyman catalog --markdown`; a test holds it against the code. `#N` is a number in the ledger of papers.
 
@@ -23,7 +27,7 @@ def page(entries: Sequence[Entry]) -> str:
 
 def _section(kind: str, entries: Sequence[Entry]) -> Iterator[str]:
     parts = [entry for entry in entries if entry.kind == kind]
-    title = kind.capitalize().replace("combinator", "combinators") + ("" if "combinator" in kind else "s")
+    title = PLURALS.get(kind, f"{kind.capitalize()}s")
     yield f"## {title} ({len(parts)})\n"
     for part in parts:
         yield from _lines(part)

@@ -3,28 +3,58 @@
 from journeyman.config.compute import ComputeConfig, SamplerConfig, TorchSampler, VllmSampler
 from journeyman.config.curate import CurateConfig
 from journeyman.config.evaluate import EvaluateConfig
+from journeyman.config.measure import MeasureConfig
 from journeyman.config.model import ModelConfig, PretrainedModel, ScratchModel
 from journeyman.config.objective import GrpoObjective, NllObjective, ObjectiveConfig
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.problems import DatasetProblems, GeneratedProblems, ProblemsConfig
 from journeyman.config.rl import CriticConfig, CurriculumConfig, ProcessConfig, ReplayConfig, RlConfig, TreeRollouts
-from journeyman.config.sft import OptimizerConfig, SftConfig
-from journeyman.config.synthesize import SynthesizeConfig
+from journeyman.config.sft import (
+    DistillConfig,
+    KeyTokensConfig,
+    LinesConfig,
+    LoraConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    SftConfig,
+)
+from journeyman.config.synthesize import (
+    AnnotationsTeacherConfig,
+    BudgetConfig,
+    EndpointTeacherConfig,
+    ModelTeacherConfig,
+    PolicyTeacherConfig,
+    ScriptedTeacherConfig,
+    SynthesizeConfig,
+    TeacherConfig,
+    WriterConfig,
+)
 
 __all__ = [
+    "AnnotationsTeacherConfig",
+    "BudgetConfig",
     "ComputeConfig",
     "CriticConfig",
     "CurateConfig",
     "CurriculumConfig",
     "DatasetProblems",
+    "DistillConfig",
+    "EndpointTeacherConfig",
     "EvaluateConfig",
     "GeneratedProblems",
     "GrpoObjective",
+    "KeyTokensConfig",
+    "LinesConfig",
+    "LoraConfig",
+    "MeasureConfig",
     "ModelConfig",
+    "ModelTeacherConfig",
     "NllObjective",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "PhaseConfig",
     "PipelineConfig",
+    "PolicyTeacherConfig",
     "PretrainedModel",
     "ProblemsConfig",
     "ProcessConfig",
@@ -32,9 +62,12 @@ __all__ = [
     "RlConfig",
     "SamplerConfig",
     "ScratchModel",
+    "ScriptedTeacherConfig",
     "SftConfig",
     "SynthesizeConfig",
+    "TeacherConfig",
     "TorchSampler",
     "TreeRollouts",
     "VllmSampler",
+    "WriterConfig",
 ]

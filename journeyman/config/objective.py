@@ -205,6 +205,16 @@ class NllObjective(BaseObjective):
     type: Literal["nll"] = "nll"
 
 
+class DistillObjective(BaseObjective):
+    """Likelihood, and a divergence from the distributions of the reference: in sft a teacher, in rl the first policy."""
+
+    full_reference: ClassVar[bool] = True
+
+    type: Literal["distill"] = "distill"
+    weight: float = Field(default=0.5, gt=0, le=1, description="Of the divergence; the likelihood has the rest")
+    temperature: float = Field(default=1.0, gt=0, description="At which both distributions are compared")
+
+
 class SuperHfObjective(BaseObjective):
     """Likelihood of the best rows, with a divergence from the initial policy (#154)."""
 
@@ -300,6 +310,7 @@ class ImplicitRewardObjective(ReferredObjective):
 ObjectiveConfig = Annotated[
     GrpoObjective
     | NllObjective
+    | DistillObjective
     | SuperHfObjective
     | PacsObjective
     | RoverObjective

@@ -25,7 +25,7 @@ class PipelineConfig(Config):
     model: ModelConfig = Field(default_factory=ScratchModel)
     problems: ProblemsConfig = Field(default_factory=GeneratedProblems)
     compute: ComputeConfig = ComputeConfig()
-    synthesize: SynthesizeConfig = SynthesizeConfig()
+    synthesize: Annotated[SynthesizeConfig, Fitting("journeyman.synthesis.fit:misfits")] = SynthesizeConfig()
     curate: CurateConfig = CurateConfig()
     sft: SftConfig = SftConfig()
     rl: list[Annotated[RlConfig, Fitting("journeyman.training.fit:misfits")]] = Field(
@@ -41,8 +41,18 @@ class PipelineConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _teacher_fits_problems(self) -> "PipelineConfig":
-        fitting = "annotations" if self.problems.type == "dataset" else "scripted"
-        if self.synthesize.teacher != fitting:
-            raise ValueError(f"problems of type {self.problems.type} need synthesize.teacher: {fitting}")
+    def _policy_can_teach(self) -> "PipelineConfig":
+        teacher = self.synthesize.teacher
+        if teacher.type == "policy" and not teacher.path and self.model.type == "scratch":
+            raise ValueError(
+                "a model from scratch can teach nothing yet: give synthesize.teacher.path, or model.path, or another teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _policy_can_be_measured(self) -> "PipelineConfig":
+        if self.curate.measure and not self.curate.measure.policy and self.model.type == "scratch":
+            raise ValueError(
+                "a model from scratch solves nothing before it is trained: give curate.measure.policy, or model.path"
+            )
         return self

@@ -8,6 +8,12 @@ from journeyman.config.base import Config
 from journeyman.config.checks import HubOrLocal, OptionsOf, Registered, expand_home
 
 Family = Annotated[str, Registered("journeyman.environments:ENVIRONMENTS", able="generate")]
+Licence = Annotated[
+    str,
+    Field(
+        description="Of the data, for the data card. Empty: what a SOURCE or LICENSE file beside a local path says",
+    ),
+]
 Worlds = Annotated[dict[str, dict[str, Any]], OptionsOf("journeyman.environments:ENVIRONMENTS")]
 
 
@@ -25,6 +31,7 @@ class GeneratedProblems(Config):
     train: int = Field(default=4000, ge=1, description="Problems for rl; none of them is demonstrated")
     dev: int = Field(default=120, ge=1, description="Problems for choosing checkpoints and watching")
     heldout: int = Field(default=402, ge=1, description="Problems for the report; never tuned on")
+    licence: Licence = ""
 
     @field_validator("families")
     @classmethod
@@ -47,6 +54,7 @@ class DatasetProblems(Config):
     worlds: Worlds = Field(default={}, description="Options of the environment that reads the rows")
     dev: int = Field(default=100, ge=1, description="Rows set aside for watching")
     heldout: int = Field(default=400, ge=1, description="Rows set aside for the report; never trained on")
+    licence: Licence = ""
 
     _home = field_validator("path")(expand_home)
 

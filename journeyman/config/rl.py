@@ -9,7 +9,7 @@ from journeyman.config.checks import Expressed
 from journeyman.config.judge import EncoderConfig, HashedEncoding, JudgeConfig
 from journeyman.config.limits import AttemptLimits
 from journeyman.config.objective import GrpoObjective, ObjectiveConfig
-from journeyman.config.sft import OptimizerConfig
+from journeyman.config.sft import LoraConfig, OptimizerConfig
 
 
 class ReplayConfig(Config):
@@ -104,6 +104,14 @@ class RlConfig(AttemptLimits):
     curriculum: CurriculumConfig = CurriculumConfig()
     replay: ReplayConfig = ReplayConfig()
 
+    @field_validator("lora")
+    @classmethod
+    def _weights_are_there(cls, lora: LoraConfig | None, info: ValidationInfo) -> LoraConfig | None:
+        objective = info.data.get("objective")
+        if lora and objective is not None and objective.anchor:
+            raise ValueError("its objective holds all weights near the first ones; set its weight_anchor to 0")
+        return lora
+
     @field_validator("reward", "credit")
     @classmethod
     def _on_one_line(cls, text: str) -> str:
@@ -121,6 +129,7 @@ class RlConfig(AttemptLimits):
     minibatch: int = Field(default=96, ge=1, description="Trajectories an optimizer step")
     temperature: float = Field(default=1.0, gt=0)
     optimizer: OptimizerConfig = OptimizerConfig()
+    lora: LoraConfig | None = Field(default=None, title="LoRA", description="Adapters; empty: all weights are trained")
     microbatch_tokens: int = Field(default=16384, ge=64)
     recompute_logprobs: bool = Field(
         default=True,

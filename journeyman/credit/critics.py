@@ -6,7 +6,7 @@ from journeyman.credit.base import Floats, Ints, ScoredBatch, discounted, sums
 from journeyman.credit.group import whitened_T
 from journeyman.credit.readings import turn_rewards_U
 from journeyman.credit.turns import paid_U
-from journeyman.rewards.base import Share
+from journeyman.expressions import Share
 
 
 def gae(

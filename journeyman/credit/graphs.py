@@ -7,7 +7,7 @@ import numpy as np
 from journeyman.credit.base import Floats, Ints, ScoredBatch
 from journeyman.credit.group import normalized_B
 from journeyman.credit.turns import combined, mean_by
-from journeyman.rewards.base import Count
+from journeyman.expressions import Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import numpy as np
 from journeyman.credit.base import Floats, ScoredBatch
 from journeyman.credit.group import leave_one_out_B
 from journeyman.credit.turns import outcome_B
-from journeyman.rewards.base import NotNegative, Positive
+from journeyman.expressions import NotNegative, Positive
 
 
 def pure(

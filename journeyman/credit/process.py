@@ -4,7 +4,7 @@ import numpy as np
 
 from journeyman.credit.base import Floats, ScoredBatch, discounted, sums
 from journeyman.credit.group import EPSILON, leave_one_out_B, normalized_B, whitened_T
-from journeyman.rewards.base import NotNegative
+from journeyman.expressions import NotNegative
 
 
 def oprl(batch: ScoredBatch, *, alpha: NotNegative = 1.0, process_T: Floats) -> Floats:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from journeyman.credit.base import Credit, Floats, ScoredBatch
-from journeyman.rewards.base import Positive
+from journeyman.expressions import Positive
 
 BOUND = 5.0
 """Relative deviations are cut to +-5."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from journeyman.credit.base import Bools, Floats, Ints, ScoredBatch, discounted, places, sums
 from journeyman.credit.group import leave_one_out_B
-from journeyman.rewards.base import NotNegative, Positive, Share
+from journeyman.expressions import NotNegative, Positive, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from journeyman.credit.base import Floats, Ints, ScoredBatch
 from journeyman.credit.group import EPSILON, normalized_B
-from journeyman.rewards.base import Share
+from journeyman.expressions import Share
 
 
 def strata_B(batch: ScoredBatch) -> Ints:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from journeyman.credit.base import Floats, Ints, ScoredBatch
 from journeyman.credit.group import EPSILON, normalized_B
 from journeyman.credit.turns import combined, mean_by, normalized_by, outcome_B
-from journeyman.rewards.base import NotNegative, Share
+from journeyman.expressions import NotNegative, Share
 
 Names = NDArray[np.uint64]
 

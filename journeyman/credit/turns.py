@@ -6,7 +6,7 @@ import numpy as np
 
 from journeyman.credit.base import Floats, Ints, ScoredBatch
 from journeyman.credit.group import EPSILON, normalized_B
-from journeyman.rewards.base import NotNegative, Positive, Share
+from journeyman.expressions import NotNegative, Positive, Share
 
 
 def mean_by(keys: Ints, values: Floats, weights: Floats | None = None) -> Floats:

@@ -8,13 +8,14 @@ together. Operators stay: "3 - 5" is not "3 + 5". `lower`, not case folding, bec
 import re
 
 # Spelled out: the two engines disagree about what \s is.
-_SPACE = "[\t-\r \x85\xa0\u2000-\u200b\u2028\u2029\u202f\u3000]"
-_QUESTION = (
+_MARKS = ",;:!?\"'’‘“”`…"
+_SPACE = "\t-\r\x85\xa0\u2000-\u200b\u2028\u2029\u202f\u3000"
+_WORDS = (
     (r"([0-9]),([0-9])", r"\1\2"),  # 1,200 is 1200
-    (r"[,;:!?\"'’‘“”`…]", " "),
-    (rf"\.+({_SPACE}|$)", " "),  # a decimal point stays
-    (f"{_SPACE}+", " "),
+    (f"[{_MARKS}{_SPACE}]", " "),
+    (r"\.+( |$)", " "),  # a decimal point stays
 )
+_QUESTION = (*_WORDS, ("  +", " "))
 _ANSWER = (
     (r"([0-9]),([0-9])", r"\1\2"),
     (r"\.([^0-9]|$)", r" \1"),
@@ -33,6 +34,11 @@ def question_form(text: str) -> str:
 def question_sql(column: str) -> str:
     """`question_form` of a SQL expression."""
     return f"trim({_replaced(f'lower({column})', _QUESTION)})"
+
+
+def words_sql(column: str) -> str:
+    """The words of `question_form` of a SQL expression: a list."""
+    return f"list_filter(string_split({_replaced(f'lower({column})', _WORDS)}, ' '), lambda word: word <> '')"
 
 
 def answer_sql(column: str) -> str:

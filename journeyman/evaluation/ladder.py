@@ -253,9 +253,10 @@ def _rounded(value: float | None) -> float | None:
 
 def _notes(config: PipelineConfig, stages: Sequence[StageRow]) -> tuple[str, ...]:
     notes = []
-    if config.synthesize.teacher == "annotations":
+    teacher = config.synthesize.teacher
+    if teacher.type == "annotations":
         notes.append(ANNOTATED)
-    elif config.synthesize.mistakes > 0 and "verified" not in config.curate.rules:
+    elif teacher.type == "scripted" and teacher.mistakes > 0 and "verified" not in config.curate.rules:
         notes.append(HEADROOM)
     if stages and all((stage.accuracy_sampled or 0) < NEAR_ZERO_BELOW for stage in stages):
         notes.append(NEAR_ZERO)

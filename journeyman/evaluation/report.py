@@ -9,7 +9,8 @@ from journeyman.config import PipelineConfig
 from journeyman.evaluation.ladder import Attempts, Report, build_report
 from journeyman.evaluation.markdown import markdown
 from journeyman.evaluation.page import page
-from journeyman.evaluation.tables import Table, table
+from journeyman.evaluation.tables import table
+from journeyman.pages.table import Table
 from journeyman.trajectory import Trajectory
 
 

@@ -1,18 +1,9 @@
 """The ladder as tables of text: for a terminal, for Markdown, for a page."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from journeyman.evaluation.ladder import Change, StageRow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Something to print: the first column is text, the others are right-aligned figures."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+from journeyman.pages.table import Table
 
 
 def table(stages: Sequence[StageRow]) -> Table:
@@ -55,18 +46,6 @@ def family_table(stages: Sequence[StageRow]) -> Table:
         cells = [f"{percent(row.accuracy_greedy)} / {percent(row.accuracy_sampled)}" if row else "-" for row in found]
         rows.append((family, str(problems), *cells))
     return Table(columns=("family", "problems", *(stage.name for stage in stages)), rows=tuple(rows))
-
-
-def count_rows(counts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Nested counts as lines of (path, value)."""
-    rows: list[tuple[str, str]] = []
-    for name, value in counts.items():
-        path = f"{above} · {name}" if above else str(name)
-        if isinstance(value, Mapping):
-            rows += count_rows(value, path)
-        else:
-            rows.append((path, f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)))
-    return rows
 
 
 def percent(value: float | None) -> str:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from statistics import fmean, median, pstdev
 from typing import Annotated, Literal
 
-from journeyman.expressions import Yields
-from journeyman.rewards.base import UNSCORED, Group, Like, NotNegative, Reward, Score
+from journeyman.expressions import NotNegative, Yields
+from journeyman.rewards.base import UNSCORED, Group, Like, Reward, Score
 from journeyman.trajectory import Trajectory
 
 Term = tuple[float, str, Score]

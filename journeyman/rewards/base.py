@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, overload
 
-from pydantic import Field
-
 from journeyman.expressions import Yields
 from journeyman.messages import Message
 from journeyman.problem import Problem
@@ -14,12 +12,6 @@ from journeyman.trajectory import Span, Trajectory
 
 if TYPE_CHECKING:
     import numpy as np
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-"""Types of options: what lies outside is refused when a pipeline is loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

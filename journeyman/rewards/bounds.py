@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from journeyman.expressions import Yields
+from journeyman.expressions import Positive, Share, Yields
 from journeyman.rewards.algebra import ended, name_of, whole_of
-from journeyman.rewards.base import UNSCORED, Group, Like, Positive, Reward, Score, Share
+from journeyman.rewards.base import UNSCORED, Group, Like, Reward, Score
 
 StepReward = Annotated[Reward, Yields(frozenset({"turns"}))]
 """An operand that has to pay turn by turn."""

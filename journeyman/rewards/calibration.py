@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from journeyman.expressions import NotNegative, Share
 from journeyman.graders.quantities import quantity
 from journeyman.graders.values import normal_string
-from journeyman.rewards.base import UNSCORED, NotNegative, Score, Scores, Share, scorable
+from journeyman.rewards.base import UNSCORED, Score, Scores, scorable
 from journeyman.rewards.outcome import is_well_formed, told
 from journeyman.trajectory import Trajectory
 

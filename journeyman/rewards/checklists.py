@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from journeyman.errors import DataError
-from journeyman.rewards.base import Count, Group, Judge, NotNegative, Score, TurnScores
+from journeyman.expressions import Count, NotNegative
+from journeyman.rewards.base import Group, Judge, Score, TurnScores
 from journeyman.rewards.judge import (
     Rule,
     asked,

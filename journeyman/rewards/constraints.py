@@ -6,8 +6,9 @@ from math import prod
 from threading import Lock
 from typing import Literal
 
+from journeyman.expressions import NotNegative
 from journeyman.rewards.algebra import merged_parts, name_of, noted, summed
-from journeyman.rewards.base import UNSCORED, Group, History, Like, NotNegative, Reward, Score
+from journeyman.rewards.base import UNSCORED, Group, History, Like, Reward, Score
 
 LEAST_MEAN = 0.01
 """Means below count as this where one is divided by (ours)."""

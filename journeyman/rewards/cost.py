@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from journeyman.rewards.base import UNSCORED, Count, Group, History, Score, Scores, Share, scorable
+from journeyman.expressions import Count, Share
+from journeyman.rewards.base import UNSCORED, Group, History, Score, Scores, scorable
 from journeyman.rewards.outcome import answer_f1, is_well_formed, plain, told
 from journeyman.trajectory import Trajectory
 

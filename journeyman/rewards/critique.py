@@ -6,17 +6,8 @@ from itertools import groupby
 from statistics import fmean
 from typing import Literal
 
-from journeyman.rewards.base import (
-    Count,
-    Group,
-    Judge,
-    NotNegative,
-    Score,
-    Share,
-    TurnScores,
-    per_turn,
-    scorable,
-)
+from journeyman.expressions import Count, NotNegative, Share
+from journeyman.rewards.base import Group, Judge, Score, TurnScores, per_turn, scorable
 from journeyman.rewards.graded import HIGH
 from journeyman.rewards.judge import (
     Ask,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from journeyman.errors import DataError
-from journeyman.rewards.base import Group, NotNegative, Score, TurnScores, per_turn, scorable
+from journeyman.expressions import NotNegative
+from journeyman.rewards.base import Group, Score, TurnScores, per_turn, scorable
 from journeyman.rewards.graded import well_formed
 from journeyman.rewards.judge import answer_of, split_thought
 from journeyman.trajectory import Trajectory, Turn

@@ -4,17 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from journeyman.rewards.base import (
-    UNSCORED,
-    Count,
-    Group,
-    History,
-    NotNegative,
-    Score,
-    Scores,
-    Share,
-    scorable,
-)
+from journeyman.expressions import Count, NotNegative, Share
+from journeyman.rewards.base import UNSCORED, Group, History, Score, Scores, scorable
 from journeyman.rewards.outcome import accuracy_of, answer_f1, failed_share, is_well_formed
 from journeyman.trajectory import Trajectory
 

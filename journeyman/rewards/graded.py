@@ -7,8 +7,9 @@ from functools import partial
 from itertools import combinations
 from statistics import fmean, median
 
+from journeyman.expressions import Count, NotNegative, Positive, Share
 from journeyman.rewards.algebra import confident, weighted_sum
-from journeyman.rewards.base import Count, Group, Judge, NotNegative, Positive, Score, Share, scorable
+from journeyman.rewards.base import Group, Judge, Score, scorable
 from journeyman.rewards.comparisons import trust
 from journeyman.rewards.correctness import correct
 from journeyman.rewards.judge import (

@@ -5,19 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal
 
+from journeyman.expressions import NotNegative, Positive
 from journeyman.graders.values import fits
 from journeyman.messages import ToolCall
-from journeyman.rewards.base import (
-    UNSCORED,
-    Group,
-    NotNegative,
-    Positive,
-    Score,
-    Scores,
-    TurnScores,
-    per_turn,
-    scorable,
-)
+from journeyman.rewards.base import UNSCORED, Group, Score, Scores, TurnScores, per_turn, scorable
 from journeyman.rewards.matching import assigned
 from journeyman.rewards.outcome import is_well_formed, told
 from journeyman.rewards.reference import reference_calls, schemas_of

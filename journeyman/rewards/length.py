@@ -9,7 +9,8 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Literal
 
-from journeyman.rewards.base import UNSCORED, Count, Group, History, NotNegative, Score, Scores, Share, scorable
+from journeyman.expressions import Count, NotNegative, Share
+from journeyman.rewards.base import UNSCORED, Group, History, Score, Scores, scorable
 from journeyman.rewards.outcome import accuracy_of, is_well_formed, plain, told
 from journeyman.trajectory import StopReason, Trajectory
 

@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from journeyman.rewards.base import UNSCORED, NotNegative, Score, TurnScores
+from journeyman.expressions import NotNegative
+from journeyman.rewards.base import UNSCORED, Score, TurnScores
 from journeyman.trajectory import ToolResult, Trajectory, Turn
 
 LONGEST_FORMULA, MOST_OPERATORS = 500, 60

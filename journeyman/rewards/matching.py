@@ -5,9 +5,10 @@ from typing import Literal
 
 from journeyman.environments.multihop import normal
 from journeyman.environments.solve_score import Goal, TurnScore, end_score, shows, solved_goals, turn_score
+from journeyman.expressions import NotNegative, Positive
 from journeyman.graders.partial import jaccard
 from journeyman.messages import ToolCall
-from journeyman.rewards.base import UNSCORED, Group, NotNegative, Positive, Score, Scores, TurnScores, per_turn
+from journeyman.rewards.base import UNSCORED, Group, Score, Scores, TurnScores, per_turn
 from journeyman.rewards.outcome import is_well_formed, plain, told
 from journeyman.rewards.reference import reference_calls, reference_goals
 from journeyman.trajectory import Trajectory

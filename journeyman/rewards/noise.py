@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Literal
 
+from journeyman.expressions import Share
 from journeyman.rewards.algebra import name_of
-from journeyman.rewards.base import UNSCORED, Group, History, Judge, Reward, Score, Scores, Share
+from journeyman.rewards.base import UNSCORED, Group, History, Judge, Reward, Score, Scores
 from journeyman.rewards.outcome import told
 from journeyman.seeds import derive
 from journeyman.trajectory import Trajectory

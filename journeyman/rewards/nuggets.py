@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from journeyman.rewards.base import Count, Group, Judge, Score, Share
+from journeyman.expressions import Count, Share
+from journeyman.rewards.base import Group, Judge, Score
 from journeyman.rewards.checklists import read_data
 from journeyman.rewards.judge import (
     Ask,

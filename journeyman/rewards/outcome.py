@@ -6,7 +6,8 @@ from statistics import fmean
 from typing import Literal
 
 from journeyman.environments.multihop import accepted
-from journeyman.rewards.base import UNSCORED, Count, Group, NotNegative, Score, Scores, TurnScores, per_turn, scorable
+from journeyman.expressions import Count, NotNegative
+from journeyman.rewards.base import UNSCORED, Group, Score, Scores, TurnScores, per_turn, scorable
 from journeyman.rewards.similarity import token_f1
 from journeyman.trajectory import StopReason, Trajectory, Turn
 

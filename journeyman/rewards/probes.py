@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from journeyman.errors import UserError
-from journeyman.rewards.base import Count, Group, Judge, Score
+from journeyman.expressions import Count
+from journeyman.rewards.base import Group, Judge, Score
 from journeyman.rewards.judge import Rule, answer_of, asked, judgeable, question, quoted, spread, verdicts
 from journeyman.trajectory import Trajectory
 

@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from journeyman.environments.solve_score import shows
+from journeyman.expressions import Count, NotNegative, Positive, Share
 from journeyman.messages import Fault, ToolResult
-from journeyman.rewards.base import UNSCORED, Count, Group, Judge, NotNegative, Positive, Score, Share, TurnScores
+from journeyman.rewards.base import UNSCORED, Group, Judge, Score, TurnScores
 from journeyman.trajectory import Trajectory, Turn
 
 LEAST_PROBABILITY = 0.01

@@ -9,8 +9,9 @@ from itertools import groupby
 from string import ascii_uppercase
 from typing import Any
 
+from journeyman.expressions import Count
 from journeyman.messages import ToolCall
-from journeyman.rewards.base import UNSCORED, Count, Group, Judge, Score, Scores, TurnScores, per_turn
+from journeyman.rewards.base import UNSCORED, Group, Judge, Score, Scores, TurnScores, per_turn
 from journeyman.rewards.outcome import plain, told
 from journeyman.rewards.reference import schemas_of
 from journeyman.seeds import derive

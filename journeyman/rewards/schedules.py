@@ -4,8 +4,9 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+from journeyman.expressions import Count
 from journeyman.rewards.algebra import name_of, summed
-from journeyman.rewards.base import Count, Group, Like, Reward, Score
+from journeyman.rewards.base import Group, Like, Reward, Score
 
 
 def anneal(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
-from journeyman.rewards.base import Group, Judge, NotNegative, Positive, Score, Share, SpanScores
+from journeyman.expressions import NotNegative, Positive, Share
+from journeyman.rewards.base import Group, Judge, Score, SpanScores
 from journeyman.rewards.judge import (
     Ask,
     asked,

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from journeyman.environments.multihop import accepted, exact
 from journeyman.environments.multihop import f1 as token_f1
-from journeyman.rewards.base import UNSCORED, Encoder, Group, NotNegative, Positive, Score, Scores
+from journeyman.expressions import NotNegative, Positive
+from journeyman.rewards.base import UNSCORED, Encoder, Group, Score, Scores
 from journeyman.tools.similarity import bleu, words
 from journeyman.trajectory import Trajectory
 

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from journeyman.environments.result_rows import same_cell, same_rows
+from journeyman.expressions import NotNegative
 from journeyman.graders.partial import jaccard
 from journeyman.problem import Problem
-from journeyman.rewards.base import UNSCORED, Group, Judge, NotNegative, Score, Scores
+from journeyman.rewards.base import UNSCORED, Group, Judge, Score, Scores
 from journeyman.rewards.outcome import is_well_formed, told
 from journeyman.rewards.reference import reference_calls
 from journeyman.tools.base import ToolError

@@ -34,11 +34,16 @@ async def play(problem: Problem, course: Course, *, source: str, provenance: Map
     )
 
 
-def _turn(step: Step, reaction: Reaction) -> Turn:
+def written_step(step: Step) -> str:
+    """A step as the text of a turn, in the default format."""
     called = render_call(step.call) if step.call else ""
     asked = "\n".join(part for part in (step.say, called) if part)
+    return f"<think>{step.thought}</think>\n{asked}"
+
+
+def _turn(step: Step, reaction: Reaction) -> Turn:
     return Turn(
-        text=f"<think>{step.thought}</think>\n{asked}",
+        text=written_step(step),
         calls=(step.call,) if step.call else (),
         results=reaction.results,
         reply=reaction.reply.content if reaction.reply else "",

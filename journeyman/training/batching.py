@@ -39,6 +39,8 @@ class MicroBatch:
     """1.0 where the attempt was cut off."""
     term_B: "Tensor"
     """What the survey says of each row."""
+    lengths: tuple[int, ...]
+    """Of the rows, in tokens before padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,4 +98,5 @@ def collate(surveyed: Sequence[Surveyed], device: "torch.device") -> MicroBatch:
         reward_B=column(math.nan if row.reward is None else row.reward for row in rows),
         truncated_B=column(row.truncated for row in rows),
         term_B=column(one.term for one in surveyed),
+        lengths=tuple(len(row.token_ids) for row in rows),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from journeyman.config import ObjectiveConfig, OptimizerConfig
+from journeyman.config import LoraConfig, ObjectiveConfig, OptimizerConfig
 
 if TYPE_CHECKING:
     import torch
@@ -129,3 +129,9 @@ class LearnerSpec:
     microbatch_tokens: int
     """Most tokens, padding included, in one forward pass."""
     seed: int
+    packing: bool = False
+    """Whether rows of different length share sequences in a forward pass."""
+    lora: LoraConfig | None = None
+    """Only adapters of this kind are trained; None: all weights."""
+    reference: Path | None = None
+    """Model that objectives hold the policy against, such as a teacher; None: what the policy began as."""

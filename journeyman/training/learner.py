@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from journeyman.config import ComputeConfig, ObjectiveConfig
 from journeyman.config.objective import FlowObjective, LaserObjective, PolicyGradient
+from journeyman.errors import ConfigError
 from journeyman.seeds import derive
 from journeyman.training.batching import MicroBatch, Surveyed, microbatches
 from journeyman.training.handle import LearnerSpec, Row
@@ -45,18 +46,20 @@ class Learner:
             torch.set_num_threads(compute.threads)
         self._spec, self._compute = spec, compute
         self._tokenizer = AutoTokenizer.from_pretrained(spec.model)
-        self._network = Network(spec.model, compute)
+        self._network = Network(spec.model, compute, packing=spec.packing, lora=spec.lora)
         self._model = self._network.model
         self._optimizers = build_optimizers(self._model, spec.optimizer)
         self._base_rates = [[group["lr"] for group in o.param_groups] for o in self._optimizers]
         self._heads = Heads(self._model.config.get_text_config().hidden_size, self._network.device)
         self._steps = 0
+        if spec.reference:
+            _check_same_tokens(spec.reference, self._tokenizer, self._model.config.get_text_config().vocab_size)
 
     @cached_property
     def _reference(self) -> Network:
-        """The weights that the learner was built from, frozen."""
-        network = Network(self._spec.model, self._compute)
-        network.model.requires_grad_(False)
+        """The weights that the learner was built from, frozen; the spec may name others."""
+        network = Network(self._spec.reference or self._spec.model, self._compute, packing=self._spec.packing)
+        network.model.eval().requires_grad_(False)
         return network
 
     def step(self, rows: Sequence[Row], objective: ObjectiveConfig) -> dict[str, float]:
@@ -69,11 +72,12 @@ class Learner:
         if totals.tokens == 0:
             return {}
         sums: dict[str, float] = {"loss/total": 0.0}
-        for batch in microbatches(survey.rows, self._spec.microbatch_tokens, self._network.device):
-            loss, parts = self._loss(batch, objective, totals)
-            (loss / totals.tokens).backward()
-            for name, value in {"loss/total": loss.detach(), **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+        with self._network.learning(derive(self._spec.seed, "dropout", self._steps)):
+            for batch in microbatches(survey.rows, self._spec.microbatch_tokens, self._network.device):
+                loss, parts = self._loss(batch, objective, totals)
+                (loss / totals.tokens).backward()
+                for name, value in {"loss/total": loss.detach(), **parts}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
         sums["loss/total"] += self._anchor(objective.anchor) * totals.tokens
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._spec.optimizer.clip_norm)
         factor = self._update(objective)
@@ -125,15 +129,15 @@ class Learner:
 
         flows_BS = reference_logs_BSV = None
         if isinstance(objective, FlowObjective):
-            logits_BSV, states_BSD = self._network.logits_and_states(batch.ids_BT)
+            logits_BSV, states_BSD = self._network.logits_and_states(batch.ids_BT, batch.lengths)
             flows_BS = self._heads[FLOW](states_BSD)
         else:
-            logits_BSV = self._network.logits(batch.ids_BT)
+            logits_BSV = self._network.logits(batch.ids_BT, batch.lengths)
         if objective.full_reference:
             with torch.no_grad():
-                reference_logs_BSV = _logs(self._reference.logits(batch.ids_BT), batch)
+                reference_logs_BSV = _logs(self._reference.logits(batch.ids_BT, batch.lengths), batch)
         logs_BSV = _logs(logits_BSV, batch)
-        given = {name: getattr(batch, name) for name in batch.__slots__ if name != "ids_BT"}
+        given = {name: getattr(batch, name) for name in batch.__slots__ if name not in ("ids_BT", "lengths")}
         return TokenBatch(
             **given,
             logprobs_BT=_chosen(logs_BSV, batch),
@@ -197,7 +201,7 @@ class Learner:
         found: list[list[float]] = [[] for _ in rows]
         with torch.no_grad():
             for batch, places in self._in_order(rows):
-                taken_BT = take(_logs(network.logits(batch.ids_BT, exact=exact), batch), batch).cpu()
+                taken_BT = take(_logs(network.logits(batch.ids_BT, batch.lengths, exact=exact), batch), batch).cpu()
                 for place, row_T in zip(places, taken_BT, strict=True):
                     found[place] = row_T[: len(rows[place].token_ids) - 1].tolist()
         return found
@@ -218,7 +222,7 @@ class Learner:
         found: dict[str, list[list[float]]] = {name: [[] for _ in rows] for name in heads}
         with torch.no_grad():
             for batch, places in self._in_order(_wanted(rows)):
-                states_BTD = self._network.states(batch.ids_BT)
+                states_BTD = self._network.states(batch.ids_BT, batch.lengths)
                 for name in heads:
                     values_BT = self._heads[name](states_BTD, slow=slow).cpu()
                     for place, row_T in zip(places, values_BT, strict=True):
@@ -243,7 +247,7 @@ class Learner:
         for _ in range(epochs):
             errors = dict.fromkeys(targets, 0.0)
             for batch, places in self._in_order(_wanted(rows)):
-                states_BTD = self._network.states(batch.ids_BT)
+                states_BTD = self._network.states(batch.ids_BT, batch.lengths)
                 for name, of in targets.items():
                     error = _squared_error(self._heads[name](states_BTD), [of[place][1:] for place in places])
                     (error / max(1, wanted[name])).backward()
@@ -263,7 +267,7 @@ class Learner:
 
         found: dict[int, tuple[float, float, float]] = {}
         for batch, places in self._in_order(rows):
-            states_BTD = self._network.states(batch.ids_BT).cpu().double().numpy()
+            states_BTD = self._network.states(batch.ids_BT, batch.lengths).cpu().double().numpy()
             for place, states_TD in zip(places, states_BTD, strict=True):
                 learned = np.flatnonzero(np.array(rows[place].mask))
                 rank, velocity, acceleration = ranks_of(states_TD[learned], stride)
@@ -275,19 +279,19 @@ class Learner:
         return "bfloat16" if self._network.device.type == "cuda" and self._compute.dtype != "float32" else "float32"
 
     def weights(self) -> "Mapping[str, torch.Tensor]":
-        """Copies on the CPU, by parameter name; tied weights come once."""
-        return {name: p.detach().cpu().clone() for name, p in self._model.named_parameters()}
+        """Copies on the CPU, by parameter name, adapters merged; tied weights come once."""
+        return {name: value.cpu().clone() for name, value in self._network.weights().items()}
 
     def save_model(self, folder: Path) -> None:
-        self._model.save_pretrained(folder)
+        self._network.save(folder)
         self._tokenizer.save_pretrained(folder)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Weights, optimizer state, heads and counters, into a folder that exists or is made."""
+        """Weights (or adapters), optimizer state, heads and counters, into a folder that exists or is made."""
         import torch
 
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self._model.state_dict(), folder / "model.pt")
+        torch.save(self._network.state_dict(), folder / "model.pt")
         torch.save([optimizer.state_dict() for optimizer in self._optimizers], folder / "optimizers.pt")
         torch.save(self._heads.state_dict(), folder / "heads.pt")
         (folder / "learner.json").write_text(json.dumps({"steps": self._steps}))
@@ -299,11 +303,24 @@ class Learner:
         def load(name: str) -> Any:
             return torch.load(folder / name, map_location=self._network.device, weights_only=True)
 
-        self._model.load_state_dict(load("model.pt"))
+        self._network.load_state_dict(load("model.pt"))
         for optimizer, state in zip(self._optimizers, load("optimizers.pt"), strict=True):
             optimizer.load_state_dict(state)
         self._heads.load_state_dict(load("heads.pt"))
         self._steps = json.loads((folder / "learner.json").read_text())["steps"]
+
+
+def _check_same_tokens(reference: Path, tokenizer: Any, width: int) -> None:
+    """Distributions can only be compared over the same tokens. Raises `ConfigError`."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    theirs = AutoConfig.from_pretrained(reference).get_text_config().vocab_size
+    if theirs != width or AutoTokenizer.from_pretrained(reference).get_vocab() != tokenizer.get_vocab():
+        raise ConfigError(
+            f"{reference} has other tokens ({theirs} of them) than the model that learns ({width})",
+            place="distill.teacher",
+            remedy="choose a teacher of the model's own family, with the same tokenizer",
+        )
 
 
 def _wanted(rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[Row]:

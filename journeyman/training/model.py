@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journeyman.config import ModelConfig, PretrainedModel, ScratchModel
-from journeyman.errors import ConfigError
-from journeyman.rollout.chat import CALLS
+from journeyman.rollout.pretrained import copy_pretrained
 from journeyman.training.tokenizer import END, PAD, train_tokenizer
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def make_base(
 ) -> None:
     """Write the untrained model and its tokenizer to a folder in the usual Hugging Face format."""
     if isinstance(config, PretrainedModel):
-        return _copy_pretrained(config, folder)
+        return copy_pretrained(config, folder)
     tokenizer = train_tokenizer(texts, specs, phrases, vocabulary=config.vocabulary, max_length=config.max_length)
     tokenizer.save_pretrained(folder)
     _make_scratch(config, folder, tokenizer, seed)
@@ -53,25 +52,6 @@ def _make_scratch(config: ScratchModel, folder: Path, tokenizer: "PreTrainedToke
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(shape)
     model.save_pretrained(folder)
-
-
-def _copy_pretrained(config: PretrainedModel, folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.path, revision=config.revision)
-        model = AutoModelForCausalLM.from_pretrained(config.path, revision=config.revision, dtype="auto")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"the model can't be loaded: {reason}",
-            place=f"model.path = {config.path}",
-            remedy="give a folder in Hugging Face format, or a Hub name that this machine can reach",
-        ) from error
-    if config.calls != "auto":
-        tokenizer.init_kwargs[CALLS] = config.calls  # goes along with the tokenizer, from policy to policy
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def build_optimizers(model: "Module", config: OptimizerConfig) -> "list[torch.optim.Optimizer]":
-    """AdamW for everything, or Muon for the matrices of the layers and AdamW for the rest (embedding, norms)."""
+    """AdamW for everything, or Muon for the matrices of the layers and AdamW for the rest (embedding, norms).
+
+    With adapters only these are trained; they are matrices of the layers, so that Muon has all of them.
+    """
     import torch
 
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -20,7 +23,7 @@ def build_optimizers(model: "Module", config: OptimizerConfig) -> "list[torch.op
     matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
     rest = [p for name, p in named if all(p is not matrix for matrix in matrices)]
     muon = torch.optim.Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay)
-    return [muon, _adamw(rest, config)]
+    return [muon, *([_adamw(rest, config)] if rest else [])]
 
 
 def _adamw(parameters: "Iterable[Parameter]", config: OptimizerConfig) -> "torch.optim.Optimizer":

@@ -13,7 +13,7 @@ import numpy as np
 from journeyman.config import OptimizerConfig, PipelineConfig, RlConfig, TreeRollouts
 from journeyman.credit.base import Floats
 from journeyman.curriculum import CURRICULA
-from journeyman.problem import Problem
+from journeyman.problem import Problem, train_files
 from journeyman.progress import Observer
 from journeyman.replay.buffer import ReplayBuffer, Replayed
 from journeyman.rollout.job import RolloutJob, SamplerPool, attempt_all
@@ -59,7 +59,7 @@ def run_rl(
     learner, samplers = workers.learner(_spec(stage, policy, seed)), workers.samplers(policy)
     loop = ReinforceLoop(
         stage,
-        read_problems(problems / "problems" / "train.parquet"),
+        [problem for file in train_files(problems) for problem in read_problems(file)],
         learner=learner,
         samplers=samplers,
         seed=seed,
@@ -104,6 +104,7 @@ def _spec(stage: RlConfig, policy: Path, seed: int) -> LearnerSpec:
         total_steps=stage.steps * updates,
         microbatch_tokens=stage.microbatch_tokens,
         seed=seed,
+        lora=stage.lora,
     )
 
 

@@ -247,6 +247,16 @@ def test_real_stages_one_by_one_from_an_earlier_run(journeyman_home: Path) -> No
     assert again.stages["synthesize"].status == Status.CACHED
 
 
+def test_the_data_card_is_on_the_page(journeyman_home: Path, client: SyncPrefectClient) -> None:
+    record = RunStore(journeyman_home).load(curate(from_run=synthesize(CONFIG)))
+    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(record.flow_run_id)]))
+    (card,) = [one for one in client.read_artifacts(artifact_filter=own) if one.key == "curate-card"]
+    made = ArtifactStore(journeyman_home).require("curate", record.stages["curate"].key)
+    assert card.type == "markdown"
+    assert str(card.data) == (made.path / "card.md").read_text()
+    assert {"card.md", "card.html", "pictures/funnel.svg", "pictures/lengths.svg"} <= made.manifest.files.keys()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's store, which here is in this process
 def test_runs_in_mlflow_name_their_place_in_prefect(
     journeyman_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

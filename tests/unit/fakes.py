@@ -8,7 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from journeyman.config import ComputeConfig, GeneratedProblems, PipelineConfig, ScratchModel, SynthesizeConfig
+from journeyman.config import (
+    ComputeConfig,
+    GeneratedProblems,
+    PipelineConfig,
+    ScratchModel,
+    ScriptedTeacherConfig,
+    SynthesizeConfig,
+)
 from journeyman.environments import Generator, environment, tools_named
 from journeyman.problem import Problem
 from journeyman.progress import Silent
@@ -80,7 +87,7 @@ def make_world(folder: Path) -> World:
         model=SMALL,
         problems=GeneratedProblems(train=60, dev=12, heldout=12),
         compute=COMPUTE,
-        synthesize=SynthesizeConfig(demonstrations=60, broken=0.1),
+        synthesize=SynthesizeConfig(demonstrations=60, teacher=ScriptedTeacherConfig(broken=0.1)),
     )
     synthesized, model = folder / "synthesized", folder / "model"
     synthesize(config, synthesized, Silent())

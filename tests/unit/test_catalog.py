@@ -7,7 +7,7 @@ import pytest
 
 from journeyman import credit, rewards
 from journeyman.catalog import Entry, catalog, page
-from journeyman.config import CurriculumConfig, ObjectiveConfig, SamplerConfig, SynthesizeConfig
+from journeyman.config import CurriculumConfig, ObjectiveConfig, SamplerConfig, TeacherConfig
 from journeyman.config.shape import arms
 from journeyman.curation import RULES
 from journeyman.curriculum import CURRICULA
@@ -15,7 +15,9 @@ from journeyman.environments import ENVIRONMENTS
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
 from journeyman.rollout.formats import CALL_FORMATS
+from journeyman.synthesis.strategies import STRATEGIES
 from journeyman.tools import TOOLS
+from journeyman.training.merging import MERGES
 from journeyman.training.objectives import OBJECTIVES
 
 NAMES = {
@@ -32,7 +34,9 @@ NAMES = {
     "call format": list(CALL_FORMATS),
     "data format": list(FORMATS),
     "sampler": list(arms(SamplerConfig)),
-    "teacher": list(get_args(SynthesizeConfig.model_fields["teacher"].annotation)),
+    "strategy": list(STRATEGIES),
+    "merge": list(MERGES),
+    "teacher": list(arms(TeacherConfig)),
 }
 
 
@@ -126,7 +130,8 @@ REWARD_ROWS = {
 }
 CREDIT_ROWS = {40, 42, 50, 68, 79, 97, 98, 117, 118, 130, 135, 155, 165, 182, 192, 195, 210}
 OBJECTIVE_ROWS = {6, 71, 125, 154, 158, 172, 174, 175, 177, 184, 191, 217, 225}
-"""Numbers in the ledger of papers of the systems whose home is one of the three."""
+DATA_ROWS = {3, 7, 19, 32, 76, 88, 147, 149, 150, 163, 170, 181, 196, 199, 200}
+"""Numbers in the ledger of papers of the systems whose home is one of them; of data: synthesis, curation and sft."""
 STATUSES = {"verified", "secondary", "derived"}
 
 
@@ -136,6 +141,7 @@ STATUSES = {"verified", "secondary", "derived"}
         (("reward", "reward combinator"), REWARD_ROWS),
         (("credit", "credit combinator", "reward combinator", "reward"), CREDIT_ROWS),
         (("objective", "credit", "credit combinator", "reward combinator", "reward"), OBJECTIVE_ROWS),
+        (("strategy", "curation rule", "merge"), DATA_ROWS),
     ],
 )
 def test_every_row_of_the_ledger_is_there_with_how_surely_it_is_known(kinds: tuple[str, ...], rows: set[int]) -> None:
@@ -144,7 +150,13 @@ def test_every_row_of_the_ledger_is_there_with_how_surely_it_is_known(kinds: tup
     assert set(known.values()) <= STATUSES
 
 
-@pytest.mark.parametrize("kind", ["reward", "reward combinator", "credit", "credit combinator", "objective"])
+KINDS = [
+    *("reward", "reward combinator", "credit", "credit combinator", "objective"),
+    *("curation rule", "strategy", "merge"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_part_is_worked_out_in_a_test(kind: str) -> None:
     parts = [one for one in catalog() if one.kind == kind]
     assert [one.name for one in parts if not one.test] == []

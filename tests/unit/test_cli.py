@@ -124,7 +124,7 @@ def test_catalog_lists_the_registered_parts(
 ) -> None:
     assert journeyman(monkeypatch, "catalog") == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("calculator", "arithmetic", "correct", "grpo", "duplicates", "vllm"))
+    assert all(name in shown for name in ("calculator", "arithmetic", "correct", "grpo", "decontaminate", "vllm"))
 
 
 def test_runs_lists_a_line_a_run(

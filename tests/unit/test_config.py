@@ -94,16 +94,20 @@ def test_overrides_reach_list_items_by_name_and_by_index(load: Load) -> None:
 
 
 def test_overrides_reach_into_default_lists_and_mappings(load: Load) -> None:
-    config = load("pipelines: {p: }", "sft.optimizer.betas.0=0.8", "problems.families.tables=0", "curate.rules.0=leaks")
+    config = load(
+        "pipelines: {p: }", "sft.optimizer.betas.0=0.8", "problems.families.tables=0", "curate.rules.0=looked_up"
+    )
     assert config.sft.optimizer.betas == (0.8, 0.98)
     assert isinstance(config.problems, GeneratedProblems)
     assert config.problems.families == {"arithmetic": 1.0, "lookup": 1.0, "tables": 0.0}
-    assert config.curate.rules[0] == "leaks"
+    assert config.curate.rules[0] == "looked_up"
 
 
 def test_override_values_are_yaml(load: Load) -> None:
-    config = load("pipelines: {p: }", "curate.rules=[format, leaks]", "description='a: b'", "rl=[{name: a, steps: 2}]")
-    assert (config.curate.rules, config.description, config.rl[0].steps) == (["format", "leaks"], "a: b", 2)
+    config = load(
+        "pipelines: {p: }", "curate.rules=[format, looked_up]", "description='a: b'", "rl=[{name: a, steps: 2}]"
+    )
+    assert (config.curate.rules, config.description, config.rl[0].steps) == (["format", "looked_up"], "a: b", 2)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +162,7 @@ WRONG = {
         "problems.families.tablez",
         "`tables`?",
     ),
-    "unknown rule": ("curate:\n      rules:\n        - format\n        - leeks", 4, "curate.rules.1", "`leaks`?"),
+    "unknown rule": ("curate:\n      rules:\n        - format\n        - verifed", 4, "curate.rules.1", "`verified`?"),
     "family without a generator": ("problems: {type: generated, families: {gsm8k: 1}}", 1, "`generate`", "one of"),
     "missing model folder": ("model: {path: ./no/model}", 1, "no folder `./no/model`", "a path that exists"),
     "path of three words": ("model: {path: a/b/c}", 1, "no folder `a/b/c`", "a path that exists"),
@@ -182,8 +186,29 @@ WRONG = {
     ),
     "replay without a buffer": ("rl: [{name: a, replay: {fraction: 0.5}}]", 1, "no effect with capacity 0", ""),
     "buffer without replay": ("rl: [{name: a, replay: {capacity: 5}}]", 1, "replay.fraction: is needed", ""),
-    "mistakes of annotations": ("synthesize: {teacher: annotations, mistakes: 0.1}", 1, "with teacher annotations", ""),
-    "teacher that doesn't fit": ("synthesize: {teacher: annotations}", 0, "need synthesize.teacher: scripted", ""),
+    "mistakes of annotations": (
+        "synthesize: {teacher: {type: annotations, mistakes: 0.1}}",
+        1,
+        "teacher.mistakes: is not an option of type annotations",
+        "`type: scripted`",
+    ),
+    "unknown teacher": ("synthesize: {teacher: anotations}", 1, "unknown type `anotations`", "mean `annotations`?"),
+    "teacher without a server": ("synthesize: {teacher: {type: endpoint, model: m}}", 1, "base_url: is needed", "http"),
+    "policy from scratch": ("synthesize: {teacher: policy}", 0, "a model from scratch can teach nothing yet", ""),
+    "unknown strategy": (
+        "synthesize:\n      strategies:\n        - plain\n        - rejektion(tries=2)",
+        4,
+        "there is no strategy `rejektion`",
+        "`rejection`?",
+    ),
+    "no strategy": ("synthesize: {strategies: []}", 1, "at least 1 item", ""),
+    "budget of a script": ("synthesize:\n      budget: {cost: 5}", 2, "asks no model", "remove `budget`"),
+    "budget without a price": (
+        "synthesize:\n      teacher: {type: endpoint, base_url: http://x/v1, model: m}\n      budget: {cost: 5}",
+        3,
+        "nothing has a price",
+        "price_per_million_input_tokens",
+    ),
     "heads that don't share": ("model: {type: scratch, heads: 3, kv_heads: 2}", 1, "should divide the 3 heads", ""),
     "a name of its own": ("name: q", 1, "name: unknown key", "key below `pipelines`"),
     "twice the same key": ("seed: 1\n    seed: 2", 2, "seed: stands twice, first in line 3", "keep one"),

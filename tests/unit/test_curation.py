@@ -99,58 +99,11 @@ def test_clean_rows_pass_every_default_rule_unchanged(tmp_path: Path) -> None:
     assert read_trajectories(tmp_path / "out" / "dropped.parquet") == []
 
 
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (replace(CLEAN, turns=()), "no turn"),
-        (replace(CLEAN, stop_reason=StopReason.MAX_TURNS), "did not end with an answer (max_turns)"),
-        (replace(CLEAN, answer=None), "no answer"),
-        (replace(CLEAN, answer=" "), "no answer"),
-        (replace(CLEAN, turns=(turn("x", error="broken JSON"), *CLEAN.turns)), "a turn was rejected (turn 1)"),
-        (
-            replace(CLEAN, turns=(CLEAN.turns[0], turn("So it is <answer>24</answer>"))),
-            "text outside of thought, call and answer (turn 2)",
-        ),
-        (
-            replace(CLEAN, turns=(turn(f"{CALL}<think>late</think>", "24"), CLEAN.turns[1])),
-            "text outside of thought, call and answer (turn 1)",
-        ),
-        (
-            replace(CLEAN, turns=(turn("<think>never closed " + CALL, "24"), CLEAN.turns[1])),
-            "text outside of thought, call and answer (turn 1)",
-        ),
-        (
-            replace(CLEAN, turns=(turn(f"{CALL}<answer>24</answer>", "24"),)),
-            "text outside of thought, call and answer (turn 1)",
-        ),
-    ],
-)
-def test_format_finds_a_misshapen_attempt(tmp_path: Path, row: Trajectory, reason: str) -> None:
-    assert dropped(tmp_path, "format", [row]) == {"clean": reason}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"<think>a < b,\nthen an <answer>?</answer>\n</think>\n\n{CALL}\n{CALL}\n",
-        f"  {CALL}",
-        "<think></think><answer>a <b> c\nd</answer>\n",
-    ],
-)
-def test_format_accepts_a_thought_then_calls_or_an_answer(tmp_path: Path, text: str) -> None:
-    assert dropped(tmp_path, "format", [replace(CLEAN, turns=(turn(text), CLEAN.turns[1]))]) == {}
-
-
-def test_errors_finds_a_failed_call_in_any_turn(tmp_path: Path) -> None:
-    failed = replace(CLEAN, turns=(CLEAN.turns[0], turn(CALL, "error: no", ok=False), CLEAN.turns[1]))
-    assert dropped(tmp_path, "errors", [failed]) == {"clean": "a tool call failed (calculator)"}
-
-
-def test_duplicates_keeps_the_first(tmp_path: Path) -> None:
+def test_exact_keeps_the_first(tmp_path: Path) -> None:
     same = replace(CLEAN, id="same", seed=1)
     elsewhere = replace(CLEAN, id="elsewhere", problem_id="p2")
     otherwise = replace(CLEAN, id="otherwise", turns=(turn(CALL, "24"), CLEAN.turns[1]))
-    found = dropped(tmp_path, "duplicates", [CLEAN, elsewhere, same, otherwise, replace(CLEAN, id="third")])
+    found = dropped(tmp_path, "exact", [CLEAN, elsewhere, same, otherwise, replace(CLEAN, id="third")])
     assert found == {
         "same": "same problem and turns as an earlier row (row 0)",
         "third": "same problem and turns as an earlier row (row 0)",
@@ -158,13 +111,13 @@ def test_duplicates_keeps_the_first(tmp_path: Path) -> None:
 
 
 def test_a_repeated_id_drops_only_the_later_row(tmp_path: Path) -> None:
-    summary = curate(config("duplicates"), artifact(tmp_path / "in", [CLEAN, CLEAN]), tmp_path / "out", Silent())
+    summary = curate(config("exact"), artifact(tmp_path / "in", [CLEAN, CLEAN]), tmp_path / "out", Silent())
     assert summary["counts"] == {"rows_in": 2, "rows_kept": 1, "rows_dropped": 1}
 
 
-def test_leaks_finds_questions_that_are_evaluated_on(tmp_path: Path) -> None:
+def test_decontaminate_finds_questions_that_are_evaluated_on(tmp_path: Path) -> None:
     rows = [CLEAN, replace(CLEAN, id="safe", question="What is half of 4.8?")]
-    found = dropped(tmp_path, "leaks", rows, dev=["  what IS  half of 48"], heldout=["What is 3 - 5?"])
+    found = dropped(tmp_path, "decontaminate", rows, dev=["  what IS  half of 48"], heldout=["What is 3 - 5?"])
     assert found == {"clean": "the question is evaluated on (dev)"}
 
 
@@ -179,26 +132,28 @@ def test_leaks_finds_questions_that_are_evaluated_on(tmp_path: Path) -> None:
         (("<answer>25</answer>",), False),  # wrong, but not looked up
     ],
 )
-def test_leaks_finds_an_answer_before_a_result_shows_it(tmp_path: Path, texts: Sequence[str], leaks: bool) -> None:
+def test_looked_up_finds_an_answer_before_a_result_shows_it(tmp_path: Path, texts: Sequence[str], leaks: bool) -> None:
     turns = tuple(turn(text, "24" if "tool_call" in text else None) for text in texts)
-    found = dropped(tmp_path, "leaks", [replace(CLEAN, turns=turns)])
+    found = dropped(tmp_path, "looked_up", [replace(CLEAN, turns=turns)])
     assert found == ({"clean": "the answer is stated before a tool result shows it (turn 1)"} if leaks else {})
 
 
-def test_leaks_lets_pass_what_the_question_says_and_what_needs_no_call(tmp_path: Path) -> None:
+def test_looked_up_lets_pass_what_the_question_says_and_what_needs_no_call(tmp_path: Path) -> None:
     early = replace(CLEAN, turns=(turn("<answer>24</answer>"),))
     rows = [
         replace(early, id="given", question="Is it 24 or 23?"),
         replace(early, id="known", min_calls=0),
         replace(early, id="no reference", reference=""),
     ]
-    assert dropped(tmp_path, "leaks", rows) == {}
+    assert dropped(tmp_path, "looked_up", rows) == {}
 
 
-def test_leaks_reads_arguments_where_the_answer_is_a_word(tmp_path: Path) -> None:
+def test_looked_up_reads_arguments_where_the_answer_is_a_word(tmp_path: Path) -> None:
     search = '<tool_call>{"name": "search", "arguments": {"query": "pet of New Lin"}}</tool_call>'
     row = replace(CLEAN, question="Who is mayor?", reference="new lin", turns=(turn(search, "cat"), CLEAN.turns[1]))
-    assert dropped(tmp_path, "leaks", [row]) == {"clean": "the answer is stated before a tool result shows it (turn 1)"}
+    assert dropped(tmp_path, "looked_up", [row]) == {
+        "clean": "the answer is stated before a tool result shows it (turn 1)"
+    }
 
 
 def test_verified_is_an_entry_that_the_default_leaves_out(tmp_path: Path) -> None:
@@ -218,24 +173,28 @@ def test_the_funnel_adds_up_and_each_row_falls_to_the_first_rule(tmp_path: Path)
     assert [(rule["rule"], rule["rows_in"], rule["dropped"]) for rule in funnel["rules"]] == [
         ("format", 4, 1),
         ("errors", 3, 1),
-        ("duplicates", 2, 1),
-        ("leaks", 1, 0),
+        ("exact", 2, 1),
+        ("decontaminate", 1, 0),
+        ("looked_up", 1, 0),
     ]
     assert funnel["rules"][2]["reasons"] == {"same problem and turns as an earlier row": 1}
-    assert funnel["families"]["tables"] == {"in": 1, "kept": 0, "format": 0, "errors": 1, "duplicates": 0, "leaks": 0}
+    none = {"format": 0, "exact": 0, "decontaminate": 0, "looked_up": 0}
+    assert funnel["families"]["tables"] == {"in": 1, "kept": 0, **none, "errors": 1}
     assert (funnel["rows_in"], funnel["rows_kept"], funnel["rows_dropped"]) == (4, 1, 3)
     assert summary["counts"] == {"rows_in": 4, "rows_kept": 1, "rows_dropped": 3}
-    assert summary["dropped"] == {"format": 1, "errors": 1, "duplicates": 1, "leaks": 0}
+    assert summary["dropped"] == {**none, "format": 1, "errors": 1, "exact": 1}
     assert recorder.values["data/rows_dropped/errors"] == 1 and recorder.values["data/rows_in"] == 4
     assert all(known(name) for name in recorder.values)
     assert recorder.shares == sorted(recorder.shares) and recorder.shares[-1] == 1
     card = (tmp_path / "out" / "card.md").read_text()
     assert "1 of 4 trajectories kept" in card and "| `errors` | 3 | 1 | a tool call failed: 1 |" in card
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "card.html",
         "card.md",
         "dropped.parquet",
         "funnel.json",
         "kept.parquet",
+        "pictures",
     ]
 
 
@@ -255,8 +214,8 @@ def test_order_of_rows_is_kept(tmp_path: Path) -> None:
 
 
 def test_an_unknown_rule_is_an_error_that_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean duplicates"):
-        curate(config("duplicate"), artifact(tmp_path / "in", [CLEAN]), tmp_path / "out", Silent())
+    with pytest.raises(ConfigError, match="did you mean `near`"):
+        curate(config("neer"), artifact(tmp_path / "in", [CLEAN]), tmp_path / "out", Silent())
     assert not (tmp_path / "out").exists()
 
 

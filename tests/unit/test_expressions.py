@@ -15,7 +15,9 @@ from journeyman.credit import VOCABULARY as CREDIT
 from journeyman.expressions import (
     DEEPEST,
     LONGEST,
+    Count,
     ExpressionError,
+    Share,
     Vocabulary,
     Yields,
     build,
@@ -28,7 +30,7 @@ from journeyman.expressions import (
 )
 from journeyman.rewards import VOCABULARY, build_reward
 from journeyman.rewards.algebra import constant, product, weighted_sum, whole_of
-from journeyman.rewards.base import Count, Group, History, Judge, Like, Reward, Score, Share, SpanScores, TurnScores
+from journeyman.rewards.base import Group, History, Judge, Like, Reward, Score, SpanScores, TurnScores
 from journeyman.trajectory import Span, StopReason, Trajectory
 from tests.unit.fakes import problem, trajectory
 from tests.unit.supplies import supplies

@@ -15,13 +15,18 @@ import pytest
 from journeyman.config.load import load_pipeline
 from journeyman.config.objective import BaseObjective
 from journeyman.credit import CREDITS, ScoredBatch, build_credit
+from journeyman.curation import RULES
 from journeyman.environments import ENVIRONMENTS, environment
 from journeyman.environments.base import walked
 from journeyman.errors import ConfigError
 from journeyman.rewards import REWARDS, Group, build_reward
+from journeyman.synthesis.base import Lesson, Studio
+from journeyman.synthesis.strategies import STRATEGIES, build_strategy
 from journeyman.tools.base import CallContext
 from journeyman.tools.calls import run_call
-from tests.unit.fakes import trajectory
+from tests.unit.curated import verdicts
+from tests.unit.fakes import problem, trajectory
+from tests.unit.teachers import StubTeacher
 from tests.unit.token_batches import Token, token_batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,3 +124,21 @@ def test_the_objective_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     # exp(0) * 1 + 20 * 2, and nothing of the masked token
     assert loss.item() == pytest.approx(41)
     assert isinstance(made.AwrObjective(), BaseObjective)
+
+
+def test_the_curation_rule_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(RULES, "shouting", module("shouting", monkeypatch).shouting)
+    # WHAT IS x: six of seven letters are capitals.
+    rows = ["WHAT IS x?", "What is X?", "3 + 5"]
+    assert verdicts(tmp_path / "a", rows, "shouting") == {0: ("the question shouts", None)}
+    assert sorted(verdicts(tmp_path / "b", rows, "shouting(most=0.2)")) == [0, 1]  # two of seven
+
+
+def test_the_strategy_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STRATEGIES, "frugal", module("frugal", monkeypatch).frugal)
+    call = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "6*7"}}\n</tool_call>'
+    teacher = StubTeacher([[call, call, "<answer>42</answer>"], [call, "<answer>42</answer>"], ["<answer>41</answer>"]])
+    lesson = Lesson(problem=problem())
+    [made] = asyncio.run(build_strategy("frugal(tries=3)")(lesson, Studio(teacher=teacher)))
+    assert [len(one.calls) for one in made.trajectories] == [1]
+    assert [one.provenance["refused"] for one in made.refused] == ["more calls", "wrong"]

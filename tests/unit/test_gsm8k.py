@@ -3,18 +3,26 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from journeyman.config import DatasetProblems, PipelineConfig, SynthesizeConfig
+from journeyman.config import (
+    AnnotationsTeacherConfig,
+    DatasetProblems,
+    PipelineConfig,
+    ScriptedTeacherConfig,
+    SynthesizeConfig,
+)
 from journeyman.environments.base import Environment
 from journeyman.environments.gsm8k import EXAMPLES, Gsm8k, agrees, known_wrong, number, read_steps
 from journeyman.environments.rows import RowReader
 from journeyman.errors import ConfigError, DataError
 from journeyman.progress import Silent
 from journeyman.rollout.parse import parse_turn
-from journeyman.synthesis.annotations import from_dataset
-from journeyman.trajectory import StopReason
+from journeyman.synthesis.sources import problems_of
+from journeyman.synthesis.stage import synthesize
+from journeyman.trajectory import StopReason, Trajectory, read_trajectories
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("JOURNEYMAN_GSM8K", ROOT / "../shared/data/gsm8k_train/train.jsonl"))
@@ -139,12 +147,11 @@ def test_a_thought_is_never_empty_and_never_has_the_annotation() -> None:
     assert [step["thought"] for step in steps] == ["I calculate.", "2 and then"]
 
 
-def dataset_config(path: Path, **changes) -> PipelineConfig:
-    problems = {"type": "dataset", "path": str(path), "dev": 2, "heldout": 3, **changes}
+def dataset_config(path: Path, *, format: str = "gsm8k", **synthesize: Any) -> PipelineConfig:
     return PipelineConfig(
         name="gsm8k",
-        problems=DatasetProblems(**problems),
-        synthesize=SynthesizeConfig(teacher="annotations", demonstrations=20000),
+        problems=DatasetProblems(path=str(path), format=format, dev=2, heldout=3),
+        synthesize=SynthesizeConfig(**{"teacher": AnnotationsTeacherConfig(), "demonstrations": 20000, **synthesize}),
     )
 
 
@@ -157,11 +164,18 @@ def made_up(folder: Path, count: int = 12) -> Path:
     return path
 
 
+def made(config: PipelineConfig, folder: Path) -> tuple[dict[str, Any], list[Trajectory]]:
+    summary = synthesize(config, folder, Silent())
+    return summary, read_trajectories(folder / "demonstrations.parquet")
+
+
 def test_rows_become_splits_and_played_demonstrations(tmp_path: Path) -> None:
-    problems, demonstrations, counts = from_dataset(dataset_config(made_up(tmp_path)), Silent())
-    assert {name: len(part) for name, part in problems.items()} == {"train": 7, "dev": 2, "heldout": 3}
-    assert counts["rows"] == {"rows": 13, "problems": 12, "apart": 1, "apart: no calculator annotation": 1}
-    assert [d.problem_id for d in demonstrations] == [p.id for p in problems["train"]]
+    config = dataset_config(made_up(tmp_path))
+    sources = problems_of(config, Silent())
+    assert {name: len(part) for name, part in sources.splits.items()} == {"train": 7, "dev": 2, "heldout": 3}
+    summary, demonstrations = made(config, tmp_path / "made")
+    assert summary["rows"] == {"rows": 13, "problems": 12, "apart": 1, "apart: no calculator annotation": 1}
+    assert [d.problem_id for d in demonstrations] == [p.id for p in sources.splits["train"]]
     first = demonstrations[0]
     call, last = first.turns
     assert call.results[0].ok and call.results[0].output == first.reference == first.answer
@@ -170,30 +184,28 @@ def test_rows_become_splits_and_played_demonstrations(tmp_path: Path) -> None:
 
 
 def test_demonstrations_can_be_fewer_and_are_the_same_again(tmp_path: Path) -> None:
-    config = dataset_config(made_up(tmp_path))
-    config = config.model_copy(update={"synthesize": SynthesizeConfig(teacher="annotations", demonstrations=4)})
-    _, first, _ = from_dataset(config, Silent())
-    _, again, _ = from_dataset(config, Silent())
+    config = dataset_config(made_up(tmp_path), demonstrations=4)
+    first, again = (made(config, tmp_path / name)[1] for name in ("one", "two"))
     assert len(first) == 4 and [d.id for d in first] == [d.id for d in again]
     assert [d.turns[0].text for d in first] == [d.turns[0].text for d in again]
 
 
 def test_a_format_that_nothing_reads_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gsm8k"):
-        from_dataset(dataset_config(made_up(tmp_path), format="arithmetic"), Silent())
+        problems_of(dataset_config(made_up(tmp_path), format="arithmetic"), Silent())
 
 
-def test_rows_need_the_teacher_that_reads_them(tmp_path: Path) -> None:
-    config = dataset_config(made_up(tmp_path)).model_copy(update={"synthesize": SynthesizeConfig()})
-    with pytest.raises(ConfigError, match="annotations"):
-        from_dataset(config, Silent())
+def test_the_scripted_teacher_works_on_rows_too(tmp_path: Path) -> None:
+    config = dataset_config(made_up(tmp_path), teacher=ScriptedTeacherConfig(mistakes=0, repeats=1, broken=0))
+    _, demonstrations = made(config, tmp_path / "made")
+    assert [(d.source, d.correct, d.needless_calls) for d in demonstrations] == [("scripted", True, 1)] * 7
 
 
 def test_rows_that_are_all_kept_apart_are_an_error_with_the_reasons(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row("no idea\n#### 4")) + "\n")
     with pytest.raises(DataError, match=r"no calculator annotation \(1\)"):
-        from_dataset(dataset_config(path), Silent())
+        problems_of(dataset_config(path), Silent())
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason=f"no GSM8K at {REAL}; set JOURNEYMAN_GSM8K")

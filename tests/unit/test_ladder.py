@@ -12,6 +12,7 @@ from journeyman.config import (
     GeneratedProblems,
     PipelineConfig,
     RlConfig,
+    ScriptedTeacherConfig,
     SftConfig,
     SynthesizeConfig,
 )
@@ -35,7 +36,7 @@ def config() -> PipelineConfig:
         model=SMALL,
         problems=GeneratedProblems(train=12, dev=3, heldout=6),
         compute=COMPUTE,
-        synthesize=SynthesizeConfig(demonstrations=60, broken=0.2),
+        synthesize=SynthesizeConfig(demonstrations=60, teacher=ScriptedTeacherConfig(broken=0.2)),
         sft=SftConfig(steps=3, batch=8),
         rl=[
             RlConfig.model_validate({"name": "accuracy", **tiny}),

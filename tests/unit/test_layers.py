@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: dict[int, set[str]] = {
     0: {
         *("problem", "trajectory", "errors", "config", "artifacts", "progress"),
-        *("metrics", "seeds", "runs", "provenance", "messages", "llm", "expressions"),
+        *("metrics", "seeds", "runs", "provenance", "messages", "llm", "expressions", "pages", "store"),
     },
     1: {"tools", "environments", "graders", "formats", "rewards", "credit", "curriculum", "replay", "curation"},
     2: {"rollout", "training", "synthesis"},

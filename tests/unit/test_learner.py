@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from journeyman.config import ComputeConfig, GrpoObjective, NllObjective, ObjectiveConfig, OptimizerConfig
 from journeyman.config.objective import (
     ChiSquarePenalty,
+    DistillObjective,
     DpoObjective,
     FlowObjective,
     ImplicitRewardObjective,
@@ -133,6 +134,7 @@ MORE: dict[str, ObjectiveConfig] = {
     "r0": R0Objective(validity=1.0, floor=-6.0),
     "laser_self": LaserObjective(reference_logprob=-6.0),
     "superhf": SuperHfObjective(),
+    "distill": DistillObjective(temperature=2.0),
     "rover": RoverObjective(),
     "flow": FlowObjective(to_reference=True),
     "pacs": PacsObjective(),

@@ -4,6 +4,9 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 from journeyman.errors import InfrastructureError, UserError
-from journeyman.llm import Cached, Endpoint, Scripted
+from journeyman.llm import Cached, Endpoint, Reply, Scripted, _asked_wait
 from journeyman.messages import Message
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.loop import Agent
@@ -28,6 +31,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[tuple[int, Any]] = []
+        self.retry_after = ""
         self.asked: list[tuple[str, str | None, Any]] = []
 
 
@@ -41,6 +45,8 @@ class Handler(BaseHTTPRequestHandler):
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        if self.server.retry_after:
+            self.send_header("Retry-After", self.server.retry_after)
         self.end_headers()
         self.wfile.write(data)
 
@@ -110,6 +116,68 @@ def test_answers_are_kept_by_content(tmp_path: Path) -> None:
     again = Cached(chat=Scripted([]), folder=tmp_path, name="m")
     assert asyncio.run(again.complete([Message(role="user", content="Hello?")], seed=1)) == "two"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_a_reply_takes_is_the_servers_count_or_an_estimate(server: Server) -> None:
+    server.answers = [
+        (200, {**said("Hi."), "usage": {"prompt_tokens": 9, "completion_tokens": 2}}),
+        (200, said("Hello!")),
+        (200, {**said("Hello!"), "usage": {"prompt_tokens": None, "completion_tokens": 2}}),
+    ]
+    counted, guessed, odd = (asyncio.run(endpoint(server).reply(ASK, seed=0)) for _ in range(3))
+    assert counted == Reply(text="Hi.", prompt_tokens=9, completion_tokens=2)
+    # "Be kind." and "Hello?" are 14 characters, "Hello!" is 6: at four a token, rounded up, 4 and 2.
+    assert guessed == odd == Reply(text="Hello!", prompt_tokens=4, completion_tokens=2, estimated=True)
+
+
+@pytest.mark.parametrize("header", ["7", "later"])
+def test_a_server_is_left_alone_as_long_as_it_asks(
+    header: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("journeyman.llm.asyncio.sleep", sleep)
+    server.answers, server.retry_after = [(429, {}), (200, said("Hi."))], header
+    assert asyncio.run(endpoint(server).complete(ASK, seed=0)) == "Hi."
+    assert waits == [7.0] if header == "7" else 0.5 <= waits[0] <= 1.0
+
+
+def test_a_date_can_be_asked_for_too() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20))
+    assert 17 < _asked_wait(soon) <= 20
+    assert _asked_wait("Wed, 21 Oct 2015 07:28:00 GMT") == _asked_wait("") == _asked_wait("-3") == 0
+    assert _asked_wait("100000") == 300
+
+
+def test_every_try_keeps_to_the_pace(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journeyman.llm.FIRST_WAIT_S", 0.01)
+    paced: list[int] = []
+
+    async def pace() -> None:
+        paced.append(1)
+
+    server.answers = [(500, {}), (200, said("Hi."))]
+    asyncio.run(endpoint(server, pace=pace).complete(ASK, seed=0))
+    assert len(paced) == 2
+
+
+def test_kept_answers_lie_in_subfolders_and_old_ones_and_damaged_ones_are_no_trouble(tmp_path: Path) -> None:
+    def reply(says: list[str]) -> Reply:
+        return asyncio.run(Cached(chat=Scripted(says), folder=tmp_path, name="m").reply(ASK, seed=0))
+
+    made = reply(["one"])
+    [path] = tmp_path.rglob("*.json")
+    assert path.parent.parent == tmp_path and path.name.startswith(path.parent.name)
+    assert reply([]) == replace(made, cached=True) and not made.cached
+    old = tmp_path / path.name
+    old.write_text(json.dumps({"answer": "from before"}))
+    path.unlink()
+    assert reply([]).text == "from before"
+    old.write_text("{")
+    assert reply(["two"]).text == "two"
 
 
 def test_a_remote_policy_takes_and_gives_token_ids(server: Server) -> None:

@@ -12,14 +12,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from journeyman.config import DatasetProblems, PipelineConfig, SynthesizeConfig
-from journeyman.evaluation.chart import Bar, BarGroup, bar_chart
+from journeyman.config import AnnotationsTeacherConfig, DatasetProblems, PipelineConfig, SynthesizeConfig
 from journeyman.evaluation.ladder import Attempts, Report, build_report, choose_examples, stage_row
-from journeyman.evaluation.markdown import clipped, fenced, markdown, transcript, verdict
+from journeyman.evaluation.markdown import markdown, transcript, verdict
 from journeyman.evaluation.page import page
 from journeyman.evaluation.report import read_report, report_table, write_report
 from journeyman.evaluation.statistics import Estimate
-from journeyman.evaluation.tables import count_rows, family_table, table
+from journeyman.evaluation.tables import family_table, table
+from journeyman.pages.chart import Bar, BarGroup, bar_chart
+from journeyman.pages.table import count_rows
+from journeyman.pages.text import clipped, fenced
 from journeyman.trajectory import StopReason, ToolCall, ToolResult, Trajectory, Turn
 
 HOSTILE = (
@@ -144,7 +146,7 @@ def test_the_notes_say_where_the_headroom_comes_from() -> None:
 
 def test_the_notes_of_a_data_set_say_what_is_so_there() -> None:
     config = PipelineConfig(
-        problems=DatasetProblems(path="x.jsonl"), synthesize=SynthesizeConfig(teacher="annotations")
+        problems=DatasetProblems(path="x.jsonl"), synthesize=SynthesizeConfig(teacher=AnnotationsTeacherConfig())
     )
     notes = " ".join(build_report(config, [policy("sft", [attempt("a", False)])]).notes)
     assert "imperfect" not in notes and "worked solutions" in notes and "near zero" in notes

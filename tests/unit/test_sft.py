@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journeyman.actors import InlineWorkers
-from journeyman.config import PipelineConfig, SftConfig
+from journeyman.config import PipelineConfig, PretrainedModel, SftConfig
 from journeyman.environments import specs_of
 from journeyman.errors import DataError
 from journeyman.metrics import known
 from journeyman.progress import Silent
 from journeyman.training.handle import Row
-from journeyman.training.sft import batch_at, encode_rows, run_sft
+from journeyman.training.lessons import encode_lessons
+from journeyman.training.mixture import batch_at
+from journeyman.training.sft import run_sft
 from journeyman.trajectory import write_trajectories
 from tests.unit.fakes import COMPUTE, MAX_LENGTH, World
 
@@ -50,20 +52,23 @@ def test_epochs_and_seeds_differ_and_rows_of_like_length_stand_together() -> Non
 
 
 def test_rows_are_what_the_chat_format_encodes(world: World) -> None:
-    rows, too_long = encode_rows(world.demonstrations, world.model, MAX_LENGTH)
-    assert (len(rows), too_long) == (len(world.demonstrations), 0)
-    for row, one in zip(rows, world.demonstrations, strict=True):
+    found = encode_lessons(world.demonstrations, world.model, MAX_LENGTH)
+    assert (len(found.rows), found.too_long) == (len(world.demonstrations), 0)
+    assert set(found.kinds) == {"trajectory"}
+    for row, one in zip(found.rows, world.demonstrations, strict=True):
         [(ids, mask)] = world.chat.encode(one, specs_of(one))
         assert row == Row(token_ids=tuple(ids), mask=tuple(mask))
 
 
 def test_rows_longer_than_the_model_are_left_out_and_counted(world: World) -> None:
-    lengths = sorted(len(row.token_ids) for row in encode_rows(world.demonstrations, world.model, MAX_LENGTH)[0])
+    whole = encode_lessons(world.demonstrations, world.model, MAX_LENGTH)
+    lengths = sorted(len(row.token_ids) for row in whole.rows)
     limit = lengths[len(lengths) // 2]
-    rows, too_long = encode_rows(world.demonstrations, world.model, limit)
-    assert max(len(row.token_ids) for row in rows) == limit and too_long == sum(n > limit for n in lengths) > 0
+    found = encode_lessons(world.demonstrations, world.model, limit)
+    assert max(len(row.token_ids) for row in found.rows) == limit
+    assert found.too_long == sum(n > limit for n in lengths) > 0
     with pytest.raises(DataError, match="no trajectory is left"):
-        encode_rows(world.demonstrations, world.model, 3)
+        encode_lessons(world.demonstrations, world.model, 3)
 
 
 def settings(world: World, **sft: object) -> PipelineConfig:
@@ -137,3 +142,59 @@ def test_a_finished_run_that_is_tried_again_only_writes_its_model(world: World, 
         assert list(observer.seen) == ([4] if name == "one" else [])
     ours, theirs = (tmp_path / name / "policy" / "model.safetensors" for name in ("one", "two"))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_epochs_become_steps(world: World, tmp_path: Path) -> None:
+    write_trajectories(world.demonstrations[:20], tmp_path / "kept.parquet")
+    with InlineWorkers(COMPUTE, max_length=MAX_LENGTH) as workers:
+        summary = run_sft(
+            world.config.model_copy(update={"sft": SftConfig(epochs=2, batch=8)}),
+            tmp_path,
+            out=tmp_path / "out",
+            work=tmp_path / "work",
+            workers=workers,
+            observer=Dying(),
+        )
+    assert summary["steps"] == 6  # twice ceil(20 / 8)
+    assert (summary["kinds"], summary["phases"]) == ({"trajectory": 20}, [6])
+
+
+def test_a_stage_with_everything_resumes_where_it_was(world: World, tmp_path: Path) -> None:
+    """Packing, adapters with dropout, key tokens, phases and a teacher together."""
+    kinds = ["world_model", "trajectory"]
+    lessons = [
+        replace(t, provenance={**t.provenance, "kind": kinds[i % 2]}) for i, t in enumerate(world.demonstrations)
+    ]
+    write_trajectories(lessons, tmp_path / "kept.parquet")
+    config = settings(
+        world,
+        steps=9,
+        packing=True,
+        lora={"rank": 2, "dropout": 0.2},
+        key_tokens={},
+        phases=[
+            {"share": 1, "mixture": {"world_model": 1}},
+            {"share": 2, "mixture": {"trajectory": 3, "world_model": 1}},
+        ],
+        distill={"teacher": str(world.model)},
+    )
+    config = config.model_copy(update={"model": PretrainedModel(path=str(world.model), max_length=MAX_LENGTH)})
+
+    def run(name: str, observer: Dying, out: str) -> dict:
+        with InlineWorkers(COMPUTE, max_length=MAX_LENGTH) as workers:
+            return run_sft(
+                config,
+                tmp_path,
+                out=tmp_path / name / out,
+                work=tmp_path / name / "work",
+                workers=workers,
+                observer=observer,
+            )
+
+    summary = run("unbroken", Dying(), "out")
+    with pytest.raises(KeyboardInterrupt):
+        run("broken", Dying(step=9), "first")
+    assert run("broken", Dying(), "out") | {"seconds": 0} == summary | {"seconds": 0}
+    ours, theirs = (tmp_path / name / "out/policy/model.safetensors" for name in ("unbroken", "broken"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert summary["phases"] == [3, 6]

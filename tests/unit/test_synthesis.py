@@ -1,7 +1,10 @@
 """The scripted teacher: right where it is right, wrong in the ways that it says, and the same for the same seed."""
 
 import asyncio
+import hashlib
+import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,26 +12,35 @@ from typing import Any
 
 import pytest
 
-from journeyman.config import GeneratedProblems, PipelineConfig, SynthesizeConfig
+from journeyman.config import GeneratedProblems, PipelineConfig, ScriptedTeacherConfig, SynthesizeConfig
 from journeyman.environments import Course, environment
 from journeyman.problem import Problem
 from journeyman.progress import Silent
 from journeyman.rollout.parse import parse_turn
 from journeyman.synthesis.courses import play
 from journeyman.synthesis.problems import read_problems
+from journeyman.synthesis.scripted import ScriptedTeacher
+from journeyman.synthesis.sources import problems_of
 from journeyman.synthesis.stage import synthesize
-from journeyman.synthesis.teacher import demonstrate
 from journeyman.trajectory import StopReason, Trajectory, read_trajectories
 from tests.unit.fakes import some
 
 PERFECT = {"mistakes": 0.0, "repeats": 0.0, "broken": 0.0}
 
 
+def script(**teacher: float) -> ScriptedTeacherConfig:
+    return ScriptedTeacherConfig.model_validate({**PERFECT, **teacher})
+
+
+def logged(problem: Problem, config: ScriptedTeacherConfig, *, seed: int, leaked: Sequence[Problem] = ()) -> Any:
+    return asyncio.run(ScriptedTeacher(config, seed=seed, leaked=leaked).logged(problem))
+
+
 def config(*, seed: int = 0, demonstrations: int = 90, **teacher: float) -> PipelineConfig:
     return PipelineConfig(
         seed=seed,
         problems=GeneratedProblems(train=30, dev=12, heldout=15),
-        synthesize=SynthesizeConfig.model_validate({"demonstrations": demonstrations, **PERFECT, **teacher}),
+        synthesize=SynthesizeConfig(demonstrations=demonstrations, teacher=script(**teacher)),
     )
 
 
@@ -49,12 +61,29 @@ def test_the_stage_writes_problems_and_demonstrations(tmp_path: Path) -> None:
     assert not apart & {t.question for t in made}
 
 
+def test_the_log_is_the_one_that_the_quickstart_is_tuned_on() -> None:
+    """Its recipe holds for these texts: if they change on purpose, `python bench/ladder.py` has to be run again."""
+    settings = PipelineConfig(
+        problems=GeneratedProblems(train=30, dev=12, heldout=15),
+        synthesize=SynthesizeConfig(demonstrations=210, teacher=ScriptedTeacherConfig(broken=0.2)),
+    )
+    sources = problems_of(settings, Silent())
+    teacher = settings.synthesize.teacher
+    assert isinstance(teacher, ScriptedTeacherConfig)
+    rows = [t for p in sources.taught for t in logged(p, teacher, seed=0, leaked=sources.splits["heldout"])]
+    told = [[t.id, t.question, t.correct, *(turn.text for turn in t.turns)] for t in rows[:200]]
+    assert hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16] == "09b858497250eb1b"
+
+
 def test_a_perfect_teachers_work_is_right_economical_and_well_formed(tmp_path: Path) -> None:
     made, _ = made_by(config(), tmp_path)
     for one in made:
         assert (one.correct, one.needless_calls, len(one.calls)) == (True, 0, one.min_calls)
         assert (one.stop_reason, one.source, one.token_ids, one.reward) == (StopReason.ANSWER, "scripted", (), None)
-        assert one.provenance == {"mistake": "", "slip": "", "seed": 0}
+        assert one.provenance == {
+            **{"mistake": "", "slip": "", "seed": 0, "teacher": "scripted"},
+            **{"strategies": ["plain"], "verified": "environment", "from": []},
+        }
         *called, last = one.turns
         for turn in called:
             parsed = parse_turn(turn.text)
@@ -110,16 +139,15 @@ def test_shares_come_out_about_as_asked_for(tmp_path: Path) -> None:
 
 
 def test_every_slip_is_what_it_says() -> None:
-    settings = SynthesizeConfig.model_validate({**PERFECT, "broken": 1.0})
     problems = some("lookup", 60)
     leaked = problems[50:]
     by_slip: dict[str, list[list[Trajectory]]] = {}
     for problem in problems[:50]:
-        rows = asyncio.run(demonstrate(problem, settings, seed=0, leaked=leaked))
+        rows = logged(problem, script(broken=1.0), seed=0, leaked=leaked)
         by_slip.setdefault(rows[0].provenance["slip"], []).append(rows)
     assert set(by_slip) == {"format", "tool error", "duplicate", "leak"}
     for [broken] in by_slip["format"]:
-        assert parse_turn(broken.turns[0].text).error
+        assert parse_turn(broken.turns[0].text).error and broken.provenance["verified"] == "none"
     for [failed] in by_slip["tool error"]:
         first, second = failed.turns[:2]
         assert not first.results[0].ok and first.calls[0].arguments == {"query": ""} and second.results[0].ok
@@ -132,9 +160,8 @@ def test_every_slip_is_what_it_says() -> None:
 
 def test_without_anything_to_leak_the_slip_is_none() -> None:
     [problem] = some("lookup", 1)
-    settings = SynthesizeConfig.model_validate({**PERFECT, "broken": 1.0})
     for seed in range(12):
-        assert asyncio.run(demonstrate(problem, settings, seed=seed, leaked=()))[0].question == problem.question
+        assert logged(problem, script(broken=1.0), seed=seed)[0].question == problem.question
 
 
 def test_a_course_without_an_answer_gives_the_last_observation() -> None:
@@ -153,12 +180,10 @@ def test_a_course_without_an_answer_gives_the_last_observation() -> None:
 def test_demonstrations_do_not_depend_on_each_other(seed: int) -> None:
     """A problem's rows follow from the seed and the problem, not from what was demonstrated before."""
     problems = some("tables", 6, seed)
-    settings = SynthesizeConfig()
 
     def texts(order: list[Problem]) -> dict[str, list[str]]:
         return {
-            p.id: [turn.text for t in asyncio.run(demonstrate(p, settings, seed=seed, leaked=())) for turn in t.turns]
-            for p in order
+            p.id: [turn.text for t in logged(p, ScriptedTeacherConfig(), seed=seed) for turn in t.turns] for p in order
         }
 
     assert texts(problems) == texts(problems[::-1])
@@ -169,9 +194,8 @@ def test_demonstrations_do_not_depend_on_each_other(seed: int) -> None:
 def test_courses_without_steps_are_demonstrated_too(family: str, slip: dict[str, float]) -> None:
     [problem] = some(family, 1)
     assert not environment(family).courses(problem)[0].steps
-    settings = SynthesizeConfig.model_validate({**PERFECT, **slip})
     for seed in range(12):  # every slip comes up
-        for made in asyncio.run(demonstrate(problem, settings, seed=seed, leaked=())):
+        for made in logged(problem, script(**slip), seed=seed):
             assert len(made.turns) == 1 and made.calls == ()
 
 

@@ -66,6 +66,7 @@ class MaskSearch(Environment):
         self._texts, self._fewest, self._most = list(texts), min(masks), max(masks)
         self._graph: Graph | None = None if texts else renamed(make_graph(world), world)
         self._documents = list(documents) or pages(self._graph or make_graph(world), world)
+        self.results = results
         self._tools: dict[str, Tool] = {"search": Search(self._documents, results=results)}
 
     def tools(self) -> Mapping[str, Tool]:
@@ -171,7 +172,15 @@ class MaskSearch(Environment):
 
 
 class MaskSearchEpisode(Episode):
-    """Scores every span: 0.1 for the format and the share of the spans, by their highest, 1.1 (ours)."""
+    """Scores every span: 0.1 for the format and the share of the spans, by their highest, 1.1 (ours).
+
+    A problem with documents of its own, `data["corpus"]`, is searched in those.
+    """
+
+    def __init__(self, environment: MaskSearch, problem: Problem, context: CallContext) -> None:
+        super().__init__(environment, problem, context)
+        if "search" in self.tools and (own := problem.data.get("corpus")):
+            self.tools["search"] = Search(own, results=environment.results).open(context)
 
     async def verify(self, answer: str | None) -> Verdict:
         parts = recovered(self.problem, answer or "")

@@ -13,7 +13,7 @@ from journeyman.training.objectives.base import (
     TokenObjective,
     Totals,
 )
-from journeyman.training.objectives.likelihood import nll, superhf
+from journeyman.training.objectives.likelihood import distill, nll, superhf
 from journeyman.training.objectives.policy_gradient import grpo, laser_self, r0
 from journeyman.training.objectives.rows import dpo, implicit_reward, ipo, kto, pacs
 from journeyman.training.objectives.values import flow, outcome_mixture, rover
@@ -21,6 +21,7 @@ from journeyman.training.objectives.values import flow, outcome_mixture, rover
 TOKEN_OBJECTIVES: dict[str, TokenObjective] = {
     "grpo": grpo,
     "nll": nll,
+    "distill": distill,
     "superhf": superhf,
     "rover": rover,
     "flow": flow,
@@ -48,6 +49,7 @@ __all__ = [
     "TokenBatch",
     "TokenObjective",
     "Totals",
+    "distill",
     "dpo",
     "flow",
     "grpo",

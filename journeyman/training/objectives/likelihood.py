@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from journeyman.config.objective import NllObjective, SuperHfObjective
+from journeyman.config.objective import DistillObjective, NllObjective, SuperHfObjective
 from journeyman.training.objectives.base import Sums, TokenBatch
 
 if TYPE_CHECKING:
@@ -12,10 +12,33 @@ if TYPE_CHECKING:
 def nll(batch: TokenBatch, config: NllObjective) -> "tuple[Tensor, Sums]":
     """Negative log-likelihood, weighted by the advantage: SFT with weight 1, rejection fine-tuning with 0 or 1.
 
+    Tokens weigh in their row what it says (key tokens, #7, verified); divided by the count of learned tokens all the same.
+
     OC-GFN (#184, secondary) begins with it, on attempts that are relabelled with what they reached: `outcome_mixture`.
     """
-    weights_BT = batch.advantages_BT.clamp(min=0) * batch.mask_BT * batch.weight_B[:, None]
-    return -(weights_BT * batch.logprobs_BT).sum(), {}
+    return -(_weights(batch) * batch.logprobs_BT).sum(), {}
+
+
+def distill(batch: TokenBatch, config: DistillObjective) -> "tuple[Tensor, Sums]":
+    """Likelihood, and the divergence from a teacher's distributions (knowledge distillation, arXiv 1503.02531, secondary).
+
+    Of a token (1 - weight) * nll + weight * t^2 * KL(teacher || learner), both distributions at temperature t; weighted
+    as in `nll`. The teacher is the learner's reference. Not covered: a teacher with another vocabulary.
+    """
+    import torch
+
+    assert batch.reference_logs_BSV is not None
+    teacher_BTV, learner_BTV = (
+        torch.log_softmax(logs_BSV[:, :-1] / config.temperature, dim=-1)
+        for logs_BSV in (batch.reference_logs_BSV, batch.logs_BSV)
+    )
+    kl_BT = (teacher_BTV.exp() * (teacher_BTV - learner_BTV)).sum(-1)
+    loss_BT = (1 - config.weight) * -batch.logprobs_BT + config.weight * config.temperature**2 * kl_BT
+    return (_weights(batch) * loss_BT).sum(), {"policy/reference_kl_nats": (kl_BT.detach() * batch.mask_BT).sum()}
+
+
+def _weights(batch: TokenBatch) -> "Tensor":
+    return batch.advantages_BT.clamp(min=0) * batch.mask_BT * batch.weights_BT * batch.weight_B[:, None]
 
 
 def superhf(batch: TokenBatch, config: SuperHfObjective) -> "tuple[Tensor, Sums]":

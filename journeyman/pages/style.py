@@ -1,11 +1,14 @@
-"""The style sheet of the report page."""
+"""The style sheet of pages, and the part of it that pictures need."""
 
-STYLE = """
+COLOURS = """
 :root { color-scheme: light dark; --page: #fcfcfb; --card: #ffffff; --ink: #17181a; --soft: #5b5f66; --line: #e3e4e6;
-  --greedy: #2a78d6; --sampled: #e0752d; --needless: #4a3aa7; --right: #0b7a3b; --wrong: #b3261e; --code: #f3f4f5; }
+  --greedy: #2a78d6; --sampled: #e0752d; --needless: #4a3aa7; --kept: #2a78d6; --dropped: #e0752d;
+  --right: #0b7a3b; --wrong: #b3261e; --code: #f3f4f5; --mark: #fff0b3; }
 @media (prefers-color-scheme: dark) { :root { --page: #131416; --card: #1b1d20; --ink: #eceef0; --soft: #a2a8b0;
-  --line: #33363b; --greedy: #5598e7; --sampled: #e58a4b; --needless: #9085e9; --right: #58c27d; --wrong: #f08a82;
-  --code: #24272b; } }
+  --line: #33363b; --greedy: #5598e7; --sampled: #e58a4b; --needless: #9085e9; --kept: #5598e7; --dropped: #e58a4b;
+  --right: #58c27d; --wrong: #f08a82; --code: #24272b; --mark: #5c4a00; } }
+"""
+_PAGE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); 
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
@@ -26,20 +29,11 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
 figcaption { display: flex; flex-direction: column; margin-bottom: 6px; }
 figcaption span { color: var(--soft); font-size: 14px; }
 .key { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin: 0 6px 0 0; }
-.key.sampled { margin-left: 16px; }
+.key.sampled, .key.dropped { margin-left: 16px; }
 .key.greedy { background: var(--greedy); }
+.key.kept { background: var(--kept); }
+.key.dropped { background: var(--dropped); }
 .key.sampled { background: var(--sampled); }
-svg { display: block; width: 100%; height: auto; }
-svg text { fill: var(--soft); font-size: 13px; }
-svg .name { text-anchor: middle; fill: var(--ink); }
-svg .tick { text-anchor: end; font-size: 12px; }
-svg .value { text-anchor: middle; fill: var(--ink); font-variant-numeric: tabular-nums; }
-svg .grid { stroke: var(--line); }
-svg .zero { stroke: var(--soft); }
-svg .whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
-rect.greedy { fill: var(--greedy); }
-rect.sampled { fill: var(--sampled); }
-rect.needless { fill: var(--needless); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -56,5 +50,25 @@ pre, code { font: 13.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace
 pre { background: var(--code); border-radius: 6px; margin: 6px 0; padding: 8px 12px; white-space: pre-wrap;
   overflow-wrap: anywhere; max-height: 22em; overflow-y: auto; }
 pre.result { margin-left: 24px; background: none; border-left: 3px solid var(--line); border-radius: 0; }
+mark { background: var(--mark); color: inherit; }
 pre.failed { border-color: var(--wrong); }
 """
+
+CHART = """
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--soft); font-size: 13px; }
+svg .name { text-anchor: middle; fill: var(--ink); }
+svg .tick { text-anchor: end; font-size: 12px; }
+svg .value { text-anchor: middle; fill: var(--ink); font-variant-numeric: tabular-nums; }
+svg .grid { stroke: var(--line); }
+svg .zero { stroke: var(--soft); }
+svg .whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
+rect.greedy { fill: var(--greedy); }
+rect.sampled { fill: var(--sampled); }
+rect.needless { fill: var(--needless); }
+svg .beside { text-anchor: start; fill: var(--ink); font-size: 12px; font-variant-numeric: tabular-nums; }
+rect.kept { fill: var(--kept); }
+rect.dropped { fill: var(--dropped); }
+"""
+
+STYLE = COLOURS + _PAGE + CHART
