@@ -30,7 +30,7 @@ from typing import Any
 import duckdb
 
 from bench.curation.rows import make
-from bench.curation.runs import ROOT, curated, measured
+from bench.curation.runs import ROOT, curated, measured, placed
 
 RESULTS = ROOT / "bench" / "results"
 SMALLEST = 10_000
@@ -85,7 +85,7 @@ def against_datasets(rows: int, folder: Path) -> dict[str, Any]:
     done = subprocess.run([*command, str(folder / "theirs")], cwd=ROOT, capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
     [(differ,)] = duckdb.sql(f"""
-        WITH placed AS (SELECT id, question, problem_id, row_number() OVER () - 1 AS position FROM '{made.rows}'),
+        WITH placed AS ({placed(made)}),
         ours AS (SELECT position, split_part(rule, '(', 1) AS rule FROM placed
             JOIN '{folder / "ours" / "dropped.parquet"}' USING (id, question, problem_id))
         SELECT count(*) FROM ours FULL JOIN '{folder / "theirs" / "dropped.parquet"}' AS theirs USING (position)

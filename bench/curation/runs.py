@@ -103,7 +103,7 @@ def found(made: Made, out: Path) -> dict[str, Any]:
     database = duckdb.connect()
     database.execute(f"""
         CREATE TABLE judged AS SELECT kind, similarity, rule, CASE kind {kinds} END AS meant FROM '{made.truth}'
-        JOIN (SELECT id, question, problem_id, row_number() OVER () - 1 AS position FROM '{made.rows}') USING (position)
+        JOIN ({placed(made)}) USING (position)
         LEFT JOIN (SELECT id, question, problem_id, rule FROM '{out / "dropped.parquet"}')
             USING (id, question, problem_id)
     """)
@@ -126,6 +126,12 @@ def found(made: Made, out: Path) -> dict[str, Any]:
         "false_removal_share": wrong / rows,
         "dropped_by_another_rule": [{"kind": kind, "rule": rule, "rows": count} for kind, rule, count in others],
     }
+
+
+def placed(made: Made) -> str:
+    """SQL: the rows' positions with what tells them apart, as an id alone does not."""
+    rows = f"read_parquet('{made.rows}', file_row_number = true)"
+    return f"SELECT id, question, problem_id, file_row_number AS position FROM {rows}"
 
 
 def measured(made: Made, rows: int, folder: Path, *, again: bool) -> dict[str, Any]:

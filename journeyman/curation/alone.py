@@ -59,7 +59,7 @@ def curate_file(
             if rows.faults:
                 curation.drop(READING, rows.faults)
             applied = [*FIRST, *chosen, *LAST]
-            if engine == "ray":
+            if engine == "ray" and curation.rows_in:
                 first = leading(applied)
                 observer.progress(0, 1, f"{len(first)} rules in blocks")
                 drops_by_blocks(rows.source, first, work / "blocks")

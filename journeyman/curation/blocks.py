@@ -8,6 +8,7 @@
 """
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -71,7 +72,7 @@ def drops_by_blocks(source: Source, rules: Sequence[str], out: Path, *, block: i
     waiting = [asdict(each) for each in blocks_of(source, block) if not (out / each.name).exists()]
     if not waiting:
         return
-    judge = partial(_judge, query=query, out=str(out))
+    judge = partial(_judge, query=query, out=str(out.absolute()))  # workers have folders of their own
     judged = ray.data.from_items(waiting, override_num_blocks=len(waiting)).map_batches(
         judge, batch_size=1, batch_format="pyarrow"
     )
@@ -84,7 +85,7 @@ def _judge(batch: "pa.Table", *, query: str, out: str) -> "pa.Table":
     import pyarrow.parquet as pq
 
     for block in (Block(**row) for row in batch.to_pylist()):
-        part = Path(out, f".{block.name}.part")
+        part = Path(out, f".{block.name}.{os.getpid()}.part")
         pq.write_table(drops_of(block, query), part)
         part.replace(Path(out, block.name))
     return batch.select(["start"])

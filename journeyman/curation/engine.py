@@ -1,6 +1,7 @@
 """Rules over rows, one after another, out of core: what they drop stands in a database that outlives a kill."""
 
 import glob
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,12 +18,13 @@ from journeyman.expressions import ExpressionError, check
 from journeyman.progress import Observer
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
-MEMORY = "1GB"
-"""What DuckDB may hold; beyond it spills to disk."""
-THREADS = 2
-"""Of DuckDB, each of which takes its share of the memory. Results don't depend on it."""
+MEMORY_VARIABLE, THREADS_VARIABLE = "JOURNEYMAN_CURATE_MEMORY", "JOURNEYMAN_CURATE_THREADS"
+"""Environment variables: what DuckDB may hold (beyond it spills to disk), and its threads. Results don't depend on them."""
+MEMORY, MOST_THREADS = "1GB", 8
+"""Where they are not set; every thread takes its share of the memory."""
 BATCH = 2048
 """Rows written at once."""
 ROW_GROUP = 20_000
@@ -94,13 +96,15 @@ class Curation:
         self.has_attempts = self.has_evaluation = False
 
     def __enter__(self) -> Self:
-        import duckdb
-
         self._work.mkdir(parents=True, exist_ok=True)
         spill = self._ending.enter_context(tempfile.TemporaryDirectory(dir=self._work, prefix=".spill-"))
-        config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": spill, "threads": str(THREADS)}
+        config: dict[str, Any] = {
+            "memory_limit": os.environ.get(MEMORY_VARIABLE, MEMORY),
+            "threads": os.environ.get(THREADS_VARIABLE) or min(MOST_THREADS, os.cpu_count() or 1),
+            "temp_directory": spill,
+        }
         try:
-            self.database = duckdb.connect(str(self._work / "curation.duckdb"), config=config)
+            self.database = _connect(self._work / "curation.duckdb", config)
             self._ending.enter_context(self.database)
             self._prepare()
         except BaseException:
@@ -372,6 +376,19 @@ def _spread(found: "pa.Table", start: int, count: int) -> "pa.Table":
     places = np.full(count, -1)
     places[found["position"].to_numpy() - start] = np.arange(len(found))
     return found.select(REASONS).combine_chunks().take(pa.array(places, mask=places < 0))
+
+
+def _connect(path: Path, config: dict[str, Any]) -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    try:
+        return duckdb.connect(str(path), config=config)
+    except (duckdb.InvalidInputException, duckdb.ParserException, duckdb.SyntaxException) as error:
+        raise ConfigError(
+            str(error).splitlines()[0],
+            place=f"{MEMORY_VARIABLE}, {THREADS_VARIABLE}",
+            remedy="give a size such as 64GB, and a number of threads",
+        ) from None
 
 
 def kind_of(columns: Sequence[str], place: str) -> Kind:

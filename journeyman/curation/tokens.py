@@ -1,6 +1,7 @@
 """The words of many texts as numbers: in normal form, hashed, batch by batch, for what compares runs of words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,25 +40,43 @@ class Words:
         `shorter`: a text with fewer words is one run by itself; else it has none. A text without words has none.
         """
         counts = self.counts_B
-        runs = np.maximum(counts - length + 1, ((counts > 0) & shorter).astype(np.int64))
+        runs = np.maximum(counts - length + 1, 0)
+        whole = max(0, len(self.hashes_W) - length + 1)
+        rolled = _rolled([self.hashes_W[step : whole + step] for step in range(length)])
+        if shorter and (few := (counts > 0) & (runs == 0)).any():
+            runs += few
+            starts, ends = self.offsets[:-1][few], self.offsets[1:][few]
+            padded = [np.where(starts + step < ends, self._word(starts + step), np.uint64(0)) for step in range(length)]
+            rolled = np.concatenate((rolled, np.zeros(len(self.hashes_W) - len(rolled), dtype=np.uint64)))
+            rolled[starts] = _rolled(padded)
         offsets = np.concatenate(([0], np.cumsum(runs)))
-        starts = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[:-1], runs)
-        ends = np.repeat(self.offsets[1:], runs)
-        found = np.zeros(len(starts), dtype=np.uint64)
-        for step in range(length):
-            at = starts + step
-            word = np.where(at < ends, self.hashes_W[np.minimum(at, len(self.hashes_W) - 1)], np.uint64(0))
-            found = (found ^ word) * _PRIME
-            found ^= found >> np.uint64(29)
-        return found, offsets
+        return rolled[np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[:-1], runs)], offsets
+
+    def _word(self, places: npt.NDArray[np.int64]) -> Hashes:
+        return self.hashes_W[np.minimum(places, len(self.hashes_W) - 1)]
+
+
+def _rolled(words: Sequence[Hashes]) -> Hashes:
+    """One hash out of several, place by place."""
+    found = np.zeros(len(words[0]), dtype=np.uint64)
+    for word in words:
+        found ^= word
+        found *= _PRIME
+        found ^= found >> np.uint64(29)
+    return found
 
 
 def words_of(database: "duckdb.DuckDBPyConnection", table: str, text: str) -> Iterator[Words]:
     """The words of an SQL expression over a table with a column `position`, in normal form."""
     hashed = f"list_transform({words_sql(text)}, lambda word: hash(word))"
     # A connection with an open result takes no other query: the reader has one of its own.
-    with database.cursor() as reading:
-        yield from map(_words, reading.sql(f"SELECT position, {hashed} AS words FROM {table}").to_arrow_reader(BATCH))
+    with database.cursor() as reading, ThreadPoolExecutor(1) as ahead:
+        batches = iter(reading.sql(f"SELECT position, {hashed} AS words FROM {table}").to_arrow_reader(BATCH))
+        # The next batch is read while the last one is worked on.
+        waiting = ahead.submit(next, batches, None)
+        while (batch := waiting.result()) is not None:
+            waiting = ahead.submit(next, batches, None)
+            yield _words(batch)
 
 
 def _words(batch: "pa.RecordBatch") -> Words:

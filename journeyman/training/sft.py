@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -214,5 +215,6 @@ def _phrases(demonstrations: Sequence[Trajectory]) -> list[str]:
 
 
 def _specs(demonstrations: Sequence[Trajectory]) -> list[dict[str, Any]]:
-    """The tools of the first demonstration, whose boilerplate a new tokenizer takes in."""
-    return [spec for trajectory in demonstrations[:1] for spec in specs_of(trajectory)]
+    """The tools of the first demonstration that has any: their boilerplate a new tokenizer takes in."""
+    with_tools = (trajectory for trajectory in demonstrations if trajectory.tools or trajectory.specs)
+    return [spec for trajectory in islice(with_tools, 1) for spec in specs_of(trajectory)]

@@ -203,10 +203,19 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_threads(
     path = json_lines(tmp_path / "in.jsonl", [row(n, f"{n % 900} is how many words {n % 7}?") for n in range(3000)])
     digests = set()
     for threads in (1, 2):
-        monkeypatch.setattr("journeyman.curation.engine.THREADS", threads)
+        monkeypatch.setenv("JOURNEYMAN_CURATE_THREADS", str(threads))
         curate_file(path, tmp_path / "out", rules=["exact", "near"], observer=Silent())
         digests.add(_digest(tmp_path / "out"))
     assert len(digests) == 1
+
+
+def test_bounds_that_make_no_sense_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (("JOURNEYMAN_CURATE_MEMORY", "much"), ("JOURNEYMAN_CURATE_THREADS", "-3")):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            with pytest.raises(ConfigError) as error:
+                curated(tmp_path, [row(1)], "exact")
+            assert variable in error.value.place
 
 
 _RUN = """
