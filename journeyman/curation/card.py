@@ -242,7 +242,7 @@ def _rules(funnel: Mapping[str, Any]) -> Table:
 def _families(funnel: Mapping[str, Any]) -> Table:
     rules = [rule["rule"] for rule in funnel["rules"]]
     rows: Sequence[tuple[str, ...]] = [
-        (family, str(counts["in"]), str(counts["kept"]), *(str(counts.get(rule, 0)) for rule in rules))
+        (family or NOT_STATED, str(counts["in"]), str(counts["kept"]), *(str(counts.get(rule, 0)) for rule in rules))
         for family, counts in funnel["families"].items()
     ]
     return Table(columns=("family", "in", "kept", *rules), rows=tuple(rows))

@@ -54,7 +54,9 @@ def _rules(funnel: Mapping[str, Any]) -> list[Stack]:
 
 
 def _families(families: Mapping[str, Mapping[str, int]]) -> list[Stack]:
-    """The largest ones, and the others as one."""
+    """The largest ones, and the others as one; nothing where there is but one."""
+    if len(families) < 2:
+        return []
     ordered = sorted(families.items(), key=lambda item: -item[1]["in"])
     stacks = [_stack(name, rows["kept"], rows["in"] - rows["kept"]) for name, rows in ordered[:MOST_FAMILIES]]
     if rest := [rows for _, rows in ordered[MOST_FAMILIES:]]:

@@ -40,6 +40,7 @@ th, td { padding: 7px 8px; text-align: right; border-bottom: 1px solid var(--lin
 th:first-child { text-align: left; padding-left: 0; }
 thead th { color: var(--soft); font-weight: 500; font-size: 14px; }
 tbody th { font-weight: 600; }
+.words { text-align: left; white-space: normal; }
 article { border-top: 1px solid var(--line); padding: 16px 0; }
 .attempts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 20px; }
 .attempts p { margin: 4px 0; }

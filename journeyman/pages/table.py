@@ -1,5 +1,6 @@
 """A table of text, as Markdown and as HTML."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -7,10 +8,13 @@ from typing import Any
 
 from journeyman.pages.text import code
 
+_WORDS = re.compile(r"[a-z]{4}")
+"""What no figure has, with its unit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Something to print: the first column is text, the others are right-aligned figures."""
+    """Something to print: the first column is text, the others are figures, or words."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -34,10 +38,17 @@ def _cell(text: str) -> str:
 
 
 def as_html(shown: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in shown.columns)
+    """Columns of words begin at their left edge, those of figures end at their right one."""
+    words = [any(map(_WORDS.search, column)) for column in zip(*shown.rows, strict=True)] or [False] * len(
+        shown.columns
+    )
+    marks = [' class="words"' if wordy else "" for wordy in words]
+    head = "".join(
+        f'<th scope="col"{mark}>{escape(name)}</th>' for name, mark in zip(shown.columns, marks, strict=True)
+    )
     rows = []
     for first, *others in shown.rows:
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
+        cells = "".join(f"<td{mark}>{escape(cell)}</td>" for cell, mark in zip(others, marks[1:], strict=True))
         rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 

@@ -14,6 +14,7 @@ import pytest
 from journeyman.config import DatasetProblems, GeneratedProblems, PipelineConfig
 from journeyman.curation.card import NOT_STATED, Origin, licence_beside, origin_of, write_card
 from journeyman.curation.card_data import AROUND, Bin, Source, binned, excerpts, measures
+from journeyman.curation.pictures import pictures
 from journeyman.pages.chart import Stack, compact, histogram, rounded_up, row_chart, svg_file
 from journeyman.trajectory import Trajectory, schema, to_row, write_trajectories
 from tasks.pages import with_pictures
@@ -123,13 +124,21 @@ def test_the_files_of_a_card(tmp_path: Path) -> None:
     assert "| `exact` | 4 | 1 | same as an earlier row (row 1): 1 |" in card
     assert "1 rows share text" in card and "| `big: plain` | 2 | 2 |" in card
     drawn = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    assert drawn == ["calls.svg", "families.svg", "funnel.svg", "lengths.svg"]
+    assert drawn == ["calls.svg", "funnel.svg", "lengths.svg"]  # of one family there is nothing to compare
     assert all(f"](pictures/{name})" in card for name in drawn)
     for name in drawn:
         root = ElementTree.parse(tmp_path / "pictures" / name).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "default-src 'none'" in page and not re.search(r"(src|href)=", page), "nothing is loaded"
-    assert "<mark>What is 6 times 7?</mark>" in page and page.count("<svg") == 4
+    assert "<mark>What is 6 times 7?</mark>" in page and page.count("<svg") == 3
+
+
+def test_families_are_drawn_where_there_are_two(tmp_path: Path) -> None:
+    counts = {"in": 2, "kept": 1}
+    with duckdb.connect() as database:
+        data = measures(database, files(tmp_path, KEPT, DROPPED))
+    drawn = pictures(data, {"rows_in": 4, "rules": [], "families": {"a": counts, "b": counts}})
+    assert "families.svg" in [picture.file for picture in drawn]
 
 
 def test_the_same_rows_give_the_same_card(tmp_path: Path) -> None:

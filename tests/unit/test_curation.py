@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journeyman.config import CurateConfig, PipelineConfig
+from journeyman.config import CurateConfig, PipelineConfig, RlConfig
 from journeyman.curation import RULES
 from journeyman.curation.normal_form import question_form, question_sql
 from journeyman.curation.stage import curate
@@ -18,7 +18,7 @@ from journeyman.errors import ConfigError, DataError
 from journeyman.metrics import known
 from journeyman.problem import Problem
 from journeyman.progress import Silent
-from journeyman.synthesis.problems import write_problems
+from journeyman.synthesis.problems import read_problems, write_problems
 from journeyman.trajectory import (
     StopReason,
     ToolCall,
@@ -28,6 +28,8 @@ from journeyman.trajectory import (
     read_trajectories,
     write_trajectories,
 )
+from tasks.recipes import plan
+from tests.unit.curated import dropped_rows, json_lines
 
 CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "48/2"}}\n</tool_call>'
 
@@ -256,3 +258,39 @@ def test_the_normal_form_keeps_operators_and_decimals_apart() -> None:
     assert question_form("What  is 1,200 + 3?") == "what is 1200 + 3"
     assert question_form("3 - 5") != question_form("3 + 5")
     assert question_form("1.5") != question_form("15") != question_form("1 5")
+
+
+def test_the_problems_of_rl_are_curated_too(tmp_path: Path) -> None:
+    folder = artifact(tmp_path / "in", [CLEAN], heldout=["What is a third of 48?"])
+    asked = ["What is half of 50?", "what is HALF of 50", "What is a third of 48?", "What is a fifth of 50?"]
+    train = [Problem(id=f"t{n}", family="arithmetic", question=q, answer="1") for n, q in enumerate(asked)]
+    made = [Problem(id="m0", family="arithmetic", question="What is half  of 50?", answer="1")]
+    write_problems(train, folder / "problems" / "train.parquet")
+    write_problems(made, folder / "problems" / "made.parquet")
+    recorder = Recorder()
+    settings = PipelineConfig(
+        curate=CurateConfig(rules=["format"], problems=["exact", "decontaminate"]), rl=[RlConfig(name="a")]
+    )
+    summary = curate(settings, folder, tmp_path / "out", recorder)
+    assert read_problems(tmp_path / "out" / "problems" / "train.parquet") == [train[0], train[3]]
+    assert summary["problems"]["dropped"] == {"exact": 2, "decontaminate": 1}
+    assert summary["counts"]["rows_kept"] == 1 and (tmp_path / "out" / "problems" / "card.md").is_file()
+    assert recorder.shares == sorted(recorder.shares) and recorder.shares[-1] == 1
+    assert plan(settings, "rl-a", []).inputs["problems"] == "curate"
+    assert plan(PipelineConfig(rl=settings.rl), "rl-a", []).inputs["problems"] == "synthesize"
+
+
+def test_rows_are_held_against_files_and_attempts(tmp_path: Path) -> None:
+    folder = artifact(tmp_path / "in", [CLEAN, replace(CLEAN, id="b", problem_id="p2", question="Half of 96, please?")])
+    json_lines(tmp_path / "exam.jsonl", [{"id": "e", "question": "half of 96 please", "answer": ""}])
+    rules = CurateConfig(rules=["decontaminate"], against=[str(tmp_path / "exam.jsonl")])
+    curate(PipelineConfig(curate=rules), folder, tmp_path / "out", Silent())
+    assert [row["id"] for row in dropped_rows(tmp_path / "out")] == ["b"]
+    # p1 is solved in one attempt of two, p2 in both.
+    tries = [
+        replace(CLEAN, id=f"{p}{n}", problem_id=p, correct=p == "p2" or n == 0) for p in ("p1", "p2") for n in (0, 1)
+    ]
+    (tmp_path / "measured").mkdir()
+    write_trajectories(tries, tmp_path / "measured" / "attempts.parquet")
+    curate(PipelineConfig(curate=CurateConfig(rules=["difficulty"])), folder, tmp_path / "measured", Silent())
+    assert [row["id"] for row in dropped_rows(tmp_path / "measured")] == ["b"]

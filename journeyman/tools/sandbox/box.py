@@ -170,7 +170,8 @@ class Box:
         for _ in range(20):
             if main is None or not _signal(main, signal.SIGSTOP):
                 return False
-            others = [pid for pid in census.take(self._root).pids if pid not in (self._root, main)]
+            # Counted twice: a process whose parent ends just then moves to another, and one count may miss it.
+            others = {pid for _ in range(2) for pid in census.take(self._root).pids} - {self._root, main}
             if not others:
                 return True
             for pid in others:
