@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
@@ -35,7 +36,7 @@ class Batches:
         self._rows, self._size, self._seed = rows, size, seed
         whole = sum(phase.share for phase in phases)
         self._ends = [round(steps * share / whole) for share in accumulate(phase.share for phase in phases)]
-        self._sources = [_sources(rows, kinds, phase.mixture, size) for phase in phases]
+        self._sources = [_sources(rows, kinds, spread(phase.mixture, Counter(kinds), size), size) for phase in phases]
 
     def __getitem__(self, step: int) -> list[Row]:
         phase = next((i for i, end in enumerate(self._ends) if step < end), len(self._ends) - 1)
@@ -54,6 +55,28 @@ class Batches:
     def phases(self) -> list[int]:
         """Steps of each phase."""
         return [end - begun for begun, end in zip([0, *self._ends], self._ends, strict=False)]
+
+
+def spread(mixture: Mapping[str, float], counts: Mapping[str, int], size: int) -> dict[str, float]:
+    """A mixture in which a kind that stands for several has its share parted among them, by `sqrt_weights`.
+
+    So that rare types of signals are learned, too (#199, derived). Where its part of a batch of `size` has no room for
+    one row of each, the rows of such a kind come as they are.
+    """
+    parted, whole = dict[str, float](), sum(mixture.values())
+    for name, share in mixture.items():
+        own = {kind: count for kind, count in counts.items() if kind.startswith(f"{name}/") and kind not in mixture}
+        if name in counts or not own or size * share < len(own) * whole:
+            parted[name] = share
+        else:
+            parted |= {kind: share * weight for kind, weight in sqrt_weights(own).items()}
+    return parted
+
+
+def sqrt_weights(counts: Mapping[str, int]) -> dict[str, float]:
+    """Shares of a mixture by kind, proportional to the square root of how many there are; they add up to 1 (ours)."""
+    total = sum(map(math.sqrt, counts.values()))
+    return {kind: math.sqrt(count) / total if total else 0.0 for kind, count in counts.items()}
 
 
 def _sources(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from journeyman.config import PhaseConfig, SftConfig
 from journeyman.errors import DataError
 from journeyman.training.handle import Row
-from journeyman.training.mixture import Batches, batch_at, rounded
+from journeyman.training.mixture import Batches, batch_at, rounded, spread, sqrt_weights
 
 KINDS = ["trajectory"] * 20 + ["world_model"] * 5 + ["signal/calls"] * 3 + ["signal/answers"] * 2
 ROWS = [Row(token_ids=(number,) * (number % 7 + 1), mask=(1,) * (number % 7 + 1)) for number in range(len(KINDS))]
@@ -118,3 +118,21 @@ def test_a_kind_that_no_row_has_is_told() -> None:
 def test_settings_that_do_not_go_together_are_refused(fields: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         SftConfig.model_validate(fields)
+
+
+def test_sqrt_weights_by_hand() -> None:
+    # sqrt of 100, 400, 900: 10 + 20 + 30 = 60.
+    weights = sqrt_weights({"a": 100, "b": 400, "c": 900})
+    assert weights == {"a": pytest.approx(1 / 6), "b": pytest.approx(1 / 3), "c": pytest.approx(1 / 2)}
+    assert sqrt_weights({"a": 0}) == {"a": 0.0} and sqrt_weights({}) == {}
+
+
+def test_a_kind_that_stands_for_several_is_parted_by_square_roots() -> None:
+    counts = {"trajectory": 50, "signal/a": 100, "signal/b": 400, "signal/c": 900}
+    # sqrt: 10, 20, 30 of 60, so a sixth, a third, a half of the share of .6.
+    found = spread({"trajectory": 0.4, "signal": 0.6}, counts, 32)
+    assert found == pytest.approx({"trajectory": 0.4, "signal/a": 0.1, "signal/b": 0.2, "signal/c": 0.3})
+    # Of four rows 2.4 are signals: no room for three types.
+    assert spread({"trajectory": 0.4, "signal": 0.6}, counts, 4) == {"trajectory": 0.4, "signal": 0.6}
+    assert "signal/a" in spread({"trajectory": 0.4, "signal": 0.6}, counts, 5)
+    assert spread({"signal": 1, "signal/a": 1}, counts, 32).keys() == {"signal/a", "signal/b", "signal/c"}

@@ -31,7 +31,7 @@ from journeyman.synthesis.strategies.rewrites import (
     protected,
     rewritten,
 )
-from journeyman.synthesis.strategies.signals import PROMPTS, Signal, mined, parse, render, signals, sqrt_weights
+from journeyman.synthesis.strategies.signals import PROMPTS, Signal, mined, parse, render, signals
 from journeyman.synthesis.written import WrittenAttempt, retold
 from journeyman.trajectory import StopReason, Trajectory, Turn
 from tests.unit.fakes import problem, some
@@ -466,13 +466,6 @@ def test_a_part_that_looks_like_a_heading_stays_a_part() -> None:
     assert parse(render(signal)) == signal
     with pytest.raises(ValueError, match="no signal"):
         parse(replace(render(signal), prompt="Hello"))
-
-
-def test_sqrt_weights_by_hand() -> None:
-    # sqrt of 100, 400, 900: 10 + 20 + 30 = 60.
-    weights = sqrt_weights({"a": 100, "b": 400, "c": 900})
-    assert weights == {"a": pytest.approx(1 / 6), "b": pytest.approx(1 / 3), "c": pytest.approx(1 / 2)}
-    assert sqrt_weights({"a": 0}) == {"a": 0.0} and sqrt_weights({}) == {}
 
 
 # normal forms

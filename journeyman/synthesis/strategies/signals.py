@@ -1,7 +1,6 @@
 """Logs taken apart into typed samples: what follows from what, told by a prompt of its own kind."""
 
 import json
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +56,7 @@ async def signals(
     Adds samples of kind `signal/<type>`: goal_tool, call_output, output_call, error_fix (a failed call, then one of the
     same tool that works), trace_outcome, goal_plan, doc_call, question_answer (a question to the user). At most `each`
     of a type and attempt, drawn by seed, as is the wording. What somebody chose is taken of right attempts only; what
-    the world did of all. `sqrt_weights` mixes the types. `types`: those wanted; none: all.
+    the world did of all. Sft's mixture mixes the types by the square roots of their numbers. `types`: those wanted; none: all.
     """
     made: list[Trajectory] = []
     for attempt in filter(is_attempt, lesson.trajectories):
@@ -113,12 +112,6 @@ def parse(sample: Sample) -> Signal:
 def _escaped(text: str) -> str:
     """With a backslash before lines that look like a part's name."""
     return "\n".join(f"\\{line}" if line.lstrip("\\").startswith(_HEAD) else line for line in text.split("\n"))
-
-
-def sqrt_weights(counts: Mapping[str, int]) -> dict[str, float]:
-    """Shares of a mixture by kind, proportional to the square root of how many there are; they add up to 1 (ours)."""
-    total = sum(map(math.sqrt, counts.values()))
-    return {kind: math.sqrt(count) / total if total else 0.0 for kind, count in counts.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
