@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_type_hints
 
 from journeyman.curation.base import Each, Rows
-from journeyman.curation.engine import Source, check_rules, columns_of, labels_of
+from journeyman.curation.engine import TEXTS, Source, check_rules, columns_of, labels_of, shaped
 from journeyman.curation.rules import RULES, VOCABULARY, build_rule
 from journeyman.curation.rules.sql import quoted
 from journeyman.errors import ConfigError
@@ -121,7 +121,7 @@ def judging(source: Source, rules: Sequence[str]) -> str:
     with duckdb.connect() as database:
         rows = Rows(
             kind=source.kind,
-            columns=frozenset([*columns_of(source.files[0]), "family", "position"]),
+            columns=frozenset([*columns_of(source.files[0]), *TEXTS, "position"]),
             database=database,
         )
         each = [build_rule(rule)(rows) for rule in rules]
@@ -144,10 +144,9 @@ def drops_of(block: Block, query: str) -> "pa.Table":
 
     path = quoted(glob.escape(block.file))
     with duckdb.connect(config={"threads": "1"}) as database:
-        described = database.sql(f"DESCRIBE SELECT * FROM read_parquet({path})").fetchall()
-        family = "" if "family" in {name for name, *_ in described} else ", '' AS family"
+        position = f"{block.start} + file_row_number"
         database.execute(f"""
-            CREATE VIEW rows AS SELECT * EXCLUDE (file_row_number), {block.start} + file_row_number AS position{family}
+            CREATE VIEW rows AS SELECT {shaped(Path(block.file), position, "file_row_number")}
             FROM read_parquet({path}, file_row_number = true)
             WHERE file_row_number >= {block.first} AND file_row_number < {block.stop}
         """)

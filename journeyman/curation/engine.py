@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from journeyman.curation.base import Each, Kind, Rows
 from journeyman.curation.rules import VOCABULARY, build_rule
-from journeyman.curation.rules.sql import quoted
+from journeyman.curation.rules.sql import column, quoted
 from journeyman.errors import ConfigError, DataError, UserError
 from journeyman.expressions import ExpressionError, check
 from journeyman.progress import Observer
@@ -32,6 +32,8 @@ ROW_GROUP = 20_000
 ROW_GROUP_BYTES = 64 * 2**20
 """Or less where rows are large."""
 REASONS = ("rule", "reason", "match")
+TEXTS = ("id", "question", "answer", "family")
+"""Columns of problems that every rule can name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,10 @@ class Source:
         if not files:
             raise DataError("no Parquet file in the folder", place=str(path), remedy="give a file, or another folder")
         schema = _schema(files)
-        _check_texts(schema, str(files[0]))
-        return cls(files=files, kind=kind_of(schema.names, str(files[0])))
+        kind, place = kind_of(schema.names, str(files[0])), str(files[0])
+        if not _is_text(asked := schema.field("question").type):
+            raise DataError(f"'question' holds {asked}, not texts", place=place, remedy="make the column texts")
+        return cls(files=files, kind=kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +153,10 @@ class Curation:
             query("INSERT INTO files VALUES (?, ?)", [str(file), start])
             start += _length(file)
         names = ", ".join(quoted(glob.escape(str(file))) for file in self._source.files)
-        family = "" if "family" in self.columns else ", '' AS family"
+        position = "journeyman_start + journeyman_row"
         query(f"""
             CREATE OR REPLACE VIEW source AS
-            SELECT * EXCLUDE (journeyman_file, journeyman_row, journeyman_start),
-                journeyman_start + journeyman_row AS position{family}
+            SELECT {shaped(self._source.files[0], position, "journeyman_file, journeyman_row, journeyman_start")}
             FROM (
                 SELECT * EXCLUDE (filename, file_row_number), filename AS journeyman_file, file_row_number AS journeyman_row
                 FROM read_parquet([{names}], filename = true, file_row_number = true)
@@ -180,7 +183,7 @@ class Curation:
         self.has_evaluation = True
         columns = columns_of(questions.files[0])
         answer = "answer" if questions.kind == "problem" else "reference"
-        picked = f"id::VARCHAR, question::VARCHAR, {answer if answer in columns else 'NULL'}::VARCHAR"
+        picked = ", ".join(f"{name if name in columns else 'NULL'}::VARCHAR" for name in ("id", "question", answer))
         for file in questions.files:
             path = quoted(glob.escape(str(file)))
             self.database.execute(f"INSERT INTO evaluation SELECT ?, {picked} FROM read_parquet({path})", [name])
@@ -229,7 +232,7 @@ class Curation:
     def _rows(self) -> Rows:
         return Rows(
             kind=self._source.kind,
-            columns=frozenset([*self.columns, "family", "position"]),
+            columns=frozenset([*self.columns, *TEXTS, "position"]),
             database=self.database,
             seed=self._seed,
             has_attempts=self.has_attempts,
@@ -294,7 +297,7 @@ class Curation:
             for batch, reasons in self._with_reasons():
                 parts.add(batch, reasons)
         if order:
-            own = "* EXCLUDE (position)" if "family" in self.columns else "* EXCLUDE (position, family)"
+            own = ", ".join(map(column, self.columns))
             query = f"SELECT {own} FROM rows ORDER BY {order[-1]}, position"
             self.database.sql(query).write_parquet(str(out / "kept.parquet"), compression="zstd")
 
@@ -402,24 +405,32 @@ def kind_of(columns: Sequence[str], place: str) -> Kind:
         )
     if "turns" in columns and "problem_id" in columns:
         return "trajectory"
-    missing = [name for name in ("id", "question", "answer") if name not in columns]
-    if missing:
+    if "question" not in columns:
         raise DataError(
-            f"neither problems nor trajectories: no column {', '.join(map(repr, missing))}; "
-            f"there are {', '.join(map(repr, columns)) or 'none'}",
+            f"neither problems nor trajectories: no column 'question'; there are {', '.join(map(repr, columns)) or 'none'}",
             place=place,
             remedy="problems have id, question and answer; trajectories are what `journeyman import` writes",
         )
     return "problem"
 
 
-def _check_texts(schema: "pa.Schema", place: str) -> None:
+def shaped(file: Path, position: str, less: str) -> str:
+    """SQL: the columns of a file as rules see them, but for those in `less`.
+
+    Ids, answers and families are texts whatever they are stored as; without an id a row has its number for one.
+    """
+    schema = _schema([file])
+    missing = {"id": f"'row ' || ({position})", "answer": "NULL::VARCHAR", "family": "''"}
+    others = [name for name in missing if name in schema.names and not _is_text(schema.field(name).type)]
+    casts = ", ".join(f"{name}::VARCHAR AS {name}" for name in others)
+    more = "".join(f", {value} AS {name}" for name, value in missing.items() if name not in schema.names)
+    return f"* EXCLUDE ({less}){f' REPLACE ({casts})' if casts else ''}, {position} AS position{more}"
+
+
+def _is_text(kind: "pa.DataType") -> bool:
     import pyarrow.types as types
 
-    for name in {"id", "question", "answer"} & set(schema.names):
-        kind = schema.field(name).type
-        if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
-            raise DataError(f"{name!r} holds {kind}, not texts", place=place, remedy="make the column texts")
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def columns_of(path: Path) -> list[str]:

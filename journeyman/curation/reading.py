@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from journeyman.curation.engine import Source, kind_of
+from journeyman.curation.engine import TEXTS, Source, kind_of
 from journeyman.errors import DataError
 
 LONGEST = 64 * 2**20
@@ -16,8 +16,6 @@ EXCERPT = 2000
 """Characters of a broken line that are kept with its reason."""
 BATCH = 1000
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-TEXTS = ("id", "question", "answer", "family")
-"""Columns that are texts; a number in one is taken as its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +30,9 @@ class Read:
 def read_rows(path: Path, work: Path) -> Read:
     """A Parquet file or a folder of them as it lies; JSON Lines converted into `work`, unless that was done before.
 
-    Problems have id, question and answer. Trajectories have the columns of stored ones, as far as they differ from
-    the defaults, or OpenAI's `messages`. Raises `DataError` for what is no such file.
+    Problems have a question, and an id and an answer where there are any; a number there is taken as its text.
+    Trajectories have the columns of stored ones, as far as they differ from the defaults, or OpenAI's `messages`.
+    Raises `DataError` for what is no such file.
     """
     if not path.exists():
         raise DataError("there is no such file or folder", place=str(path), remedy="give one that is there")
@@ -126,9 +125,10 @@ class _Problems:
         row, fault = _object(line)
         if row is None:
             return {}, fault
-        for name in TEXTS[:3]:
+        for name in ("id", "question", "answer"):
             value = row.get(name)
-            if isinstance(value, list | dict | bool) or (value is None and name != "answer"):
+            needed = name == "question" or (name == "id" and name in self._types)
+            if isinstance(value, list | dict | bool) or (value is None and needed):
                 return {}, f"{'no ' + name if value is None else name + ' is no text'}"
         return {name: self._value(name, value) for name, value in row.items()}, ""
 

@@ -98,6 +98,26 @@ def test_a_giant_line_is_reported_and_what_follows_is_read(tmp_path: Path, monke
     assert reasons(out)[0] == ("input", "longer than 1000 bytes (line 2)")
 
 
+def test_a_question_is_enough(tmp_path: Path) -> None:
+    exam = json_lines(tmp_path / "exam.jsonl", [{"question": "What is two plus two?", "answer": 4}])
+    rows = [{"question": "what is two plus two"}, {"question": "Who was it?"}, {"question": "WHO was it"}]
+    out = curated(tmp_path, rows, "exact", "decontaminate", against=[exam])
+    assert pq.read_table(out / "kept.parquet").to_pylist() == [{"question": "Who was it?"}]
+    assert [(row["rule"], row["match"]) for row in dropped_rows(out)] == [
+        ("decontaminate", '{"id":null,"source":"exam.jsonl","text":"What is two plus two?"}'),
+        ("exact", "row 1"),
+    ]
+
+
+def test_numbers_may_be_ids_and_answers(tmp_path: Path) -> None:
+    table = {"id": [1, 2, 2], "question": ["One?", "Two?", "Three?"], "answer": [1.5, None, 2.0]}
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    rules = ["exact", "ordered(by='length')"]
+    curate_file(tmp_path / "in.parquet", tmp_path / "out", rules=rules, observer=Silent())
+    assert len(pq.read_table(tmp_path / "out" / "kept.parquet")) == 2
+    assert [(row["rule"], row["match"]) for row in dropped_rows(tmp_path / "out")] == [("unique_ids", "2")]
+
+
 def test_large_rows_are_kept(tmp_path: Path) -> None:
     out = curated(tmp_path, [row(1), row(2, "word " * 2_000_000), row(3)], "exact", "near")
     assert kept_ids(out) == ["r1", "r2", "r3"]
@@ -114,7 +134,7 @@ def test_ids_that_repeat_are_reported_unless_all_repeats(tmp_path: Path) -> None
         (b"", "there are no rows"),
         (b"\n\n", "there are no rows"),
         (b"\xff\xfe{\x00", "no line can be read"),
-        (b'{"text": "a"}\n', "neither problems nor trajectories: no column 'id', 'question', 'answer'"),
+        (b'{"text": "a"}\n', "neither problems nor trajectories: no column 'question'"),
         (b'{"id": "a", "question": "q", "answer": "1", "rule": "x"}\n', "a column 'rule' of its own"),
         (b'{"id": "a", "question": "", "answer": "1"}\n', "no row is left of 1: complete dropped 1"),
     ],
@@ -132,7 +152,7 @@ def test_broken_parquet_is_an_error_and_the_earlier_result_stays(tmp_path: Path)
     whole = questions(tmp_path / "whole.parquet", [f"Question {n}?" * 50 for n in range(2000)]).read_bytes()
     (tmp_path / "truncated.parquet").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "holed.parquet").write_bytes(whole[:50] + b"\0" * 400 + whole[450:])
-    pq.write_table(pa.table({"id": [1], "question": ["q"], "answer": ["a"]}), tmp_path / "numbers.parquet")
+    pq.write_table(pa.table({"id": ["1"], "question": [7], "answer": ["a"]}), tmp_path / "numbers.parquet")
     pq.write_table(pa.table({"id": [], "question": [], "answer": []}, schema=_TEXTS), tmp_path / "empty.parquet")
     for name in ("truncated", "holed", "numbers", "empty", "missing"):
         with pytest.raises(DataError) as error:
