@@ -43,18 +43,25 @@ class Source:
     files: Sequence[Path]
     """Parquet files of one schema; a row's position counts through them in this order."""
     kind: Kind
+    told: str = ""
+    """What error messages call it; empty: its first file."""
+
+    @property
+    def place(self) -> str:
+        """For error messages."""
+        return self.told or str(self.files[0])
 
     @classmethod
-    def of(cls, path: Path) -> "Source":
+    def of(cls, path: Path, *, told: str = "") -> "Source":
         """Of a Parquet file, or a folder of them. Raises `DataError` for what is no problem and no trajectory."""
         files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
         if not files:
             raise DataError("no Parquet file in the folder", place=str(path), remedy="give a file, or another folder")
         schema = _schema(files)
-        kind, place = kind_of(schema.names, str(files[0])), str(files[0])
+        kind, place = kind_of(schema.names, told or str(files[0])), told or str(files[0])
         if not _is_text(asked := schema.field("question").type):
             raise DataError(f"'question' holds {asked}, not texts", place=place, remedy="make the column texts")
-        return cls(files=files, kind=kind)
+        return cls(files=files, kind=kind, told=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +102,7 @@ class Curation:
     """
 
     def __init__(self, source: Source, work: Path, *, seed: int = 0) -> None:
-        self._source, self._work, self._seed = source, work, seed
+        self.source, self._work, self._seed = source, work, seed
         self._ending = ExitStack()
         self.has_attempts = self.has_evaluation = False
 
@@ -135,7 +142,7 @@ class Curation:
                 place=str(self._work),
                 remedy="free some space and give the same command again: it goes on after the last rule that was done",
             )
-        return DataError(f"the rows can't be read: {said}", place=self.place, remedy="write the file again")
+        return DataError(f"the rows can't be read: {said}", place=self.source.place, remedy="write the file again")
 
     def _prepare(self) -> None:
         """Views `source` (all rows) and `rows` (those that are left), tables `dropped`, `applied` and `evaluation`."""
@@ -149,14 +156,14 @@ class Curation:
             " (problem_id VARCHAR, tools BOOLEAN, correct BOOLEAN, score DOUBLE, confidence DOUBLE)"
         )
         start = 0
-        for file in self._source.files:
+        for file in self.source.files:
             query("INSERT INTO files VALUES (?, ?)", [str(file), start])
             start += _length(file)
-        names = ", ".join(quoted(glob.escape(str(file))) for file in self._source.files)
+        names = ", ".join(quoted(glob.escape(str(file))) for file in self.source.files)
         position = "journeyman_start + journeyman_row"
         query(f"""
             CREATE OR REPLACE VIEW source AS
-            SELECT {shaped(self._source.files[0], position, "journeyman_file, journeyman_row, journeyman_start")}
+            SELECT {shaped(self.source.files[0], position, "journeyman_file, journeyman_row, journeyman_start")}
             FROM (
                 SELECT * EXCLUDE (filename, file_row_number), filename AS journeyman_file, file_row_number AS journeyman_row
                 FROM read_parquet([{names}], filename = true, file_row_number = true)
@@ -166,17 +173,8 @@ class Curation:
         self.rows_in = start
 
     @property
-    def kind(self) -> Kind:
-        return self._source.kind
-
-    @property
-    def place(self) -> str:
-        """For error messages."""
-        return str(self._source.files[0])
-
-    @property
     def columns(self) -> list[str]:
-        return columns_of(self._source.files[0])
+        return columns_of(self.source.files[0])
 
     def hold_against(self, name: str, questions: Source) -> None:
         """What must not be learned: problems, or attempts at them."""
@@ -231,7 +229,7 @@ class Curation:
 
     def _rows(self) -> Rows:
         return Rows(
-            kind=self._source.kind,
+            kind=self.source.kind,
             columns=frozenset([*self.columns, *TEXTS, "position"]),
             database=self.database,
             seed=self._seed,
@@ -293,7 +291,7 @@ class Curation:
     def write(self, out: Path) -> None:
         """kept.parquet, in the order of the source or of the last rule that orders, and dropped.parquet with the reasons."""
         order = [sort for (sort,) in self._fetch("SELECT sort FROM applied WHERE sort <> '' ORDER BY number")]
-        with _Parts(out, _schema(self._source.files)) as parts:
+        with _Parts(out, _schema(self.source.files)) as parts:
             for batch, reasons in self._with_reasons():
                 parts.add(batch, reasons)
         if order:
@@ -310,7 +308,7 @@ class Curation:
         with self.database.cursor() as reading:
             found = reading.sql("SELECT position, rule, reason, match FROM dropped ORDER BY position").to_arrow_reader()
             waiting, start = found.schema.empty_table(), 0
-            for file in self._source.files:
+            for file in self.source.files:
                 for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH):
                     stop = start + batch.num_rows
                     while not len(waiting) or waiting["position"][-1].as_py() < stop:

@@ -44,7 +44,7 @@ def read_rows(path: Path, work: Path) -> Read:
     made, faults = work / "input.parquet", work / "faults.parquet"
     if not faults.exists():
         _convert(path, made, faults)
-    return Read(source=Source.of(made), faults=faults)
+    return Read(source=Source.of(made, told=str(path)), faults=faults)
 
 
 _KINDS = f"give JSON Lines ({', '.join(JSON_LINES)}) or Parquet (.parquet)"

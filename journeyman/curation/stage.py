@@ -71,12 +71,12 @@ def finish(curation: Curation, out: Path, origin: Origin) -> Funnel:
         drops = ", ".join(f"{rule.rule} dropped {rule.dropped}" for rule in funnel.rules if rule.dropped)
         raise DataError(
             f"no row is left of {funnel.rows_in}: {drops or 'there was none'}",
-            place=curation.place,
+            place=curation.source.place,
             remedy="take a rule out, or look at how the rows are made",
         )
     curation.write(out)
     (out / "funnel.json").write_text(json.dumps(asdict(funnel), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_card(curation.database, out, origin, kind=curation.kind, has_attempts=curation.has_attempts)
+    write_card(curation.database, out, origin, kind=curation.source.kind, has_attempts=curation.has_attempts)
     return funnel
 
 

@@ -141,8 +141,9 @@ def test_ids_that_repeat_are_reported_unless_all_repeats(tmp_path: Path) -> None
 )
 def test_what_is_no_set_of_rows_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "in.jsonl").write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as error:
         curate_file(tmp_path / "in.jsonl", tmp_path / "out", rules=["exact"], observer=Silent())
+    assert error.value.place == str(tmp_path / "in.jsonl")
     assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
 
 
