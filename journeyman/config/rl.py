@@ -129,6 +129,10 @@ class RlConfig(AttemptLimits):
     minibatch: int = Field(default=96, ge=1, description="Trajectories an optimizer step")
     temperature: float = Field(default=1.0, gt=0)
     optimizer: OptimizerConfig = OptimizerConfig()
+    packing: bool = Field(
+        default=False,
+        description="Rows of different length share sequences in the learner: same loss, less padding computed",
+    )
     lora: LoraConfig | None = Field(default=None, title="LoRA", description="Adapters; empty: all weights are trained")
     microbatch_tokens: int = Field(default=16384, ge=64)
     recompute_logprobs: bool = Field(

@@ -142,6 +142,10 @@ class Curation:
                 place=str(self._work),
                 remedy="free some space and give the same command again: it goes on after the last rule that was done",
             )
+        if isinstance(error, OSError) and error.filename and Path(error.filename) not in self.source.files:
+            return UserError(
+                error.strerror or said, place=str(error.filename), remedy="give a folder that can be written"
+            )
         return DataError(f"the rows can't be read: {said}", place=self.source.place, remedy="write the file again")
 
     def _prepare(self) -> None:

@@ -104,6 +104,7 @@ def _spec(stage: RlConfig, policy: Path, seed: int) -> LearnerSpec:
         total_steps=stage.steps * updates,
         microbatch_tokens=stage.microbatch_tokens,
         seed=seed,
+        packing=stage.packing,
         lora=stage.lora,
     )
 

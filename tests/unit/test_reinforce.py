@@ -461,3 +461,12 @@ def test_reward_rises(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         rates = [made.advance()["rollout/reward_mean"] for _ in range(18)]
     assert rates[0] < 0.45 and min(rates[-3:]) > 0.9, rates
+
+
+@pytest.mark.usefixtures("odd")
+def test_packed_rows_take_the_same_step(world: World, tmp_path: Path) -> None:
+    padded, packed = Dying(), Dying()
+    run(world, tmp_path / "padded", padded, steps=1)
+    run(world, tmp_path / "packed", packed, steps=1, packing=True)
+    for name in ("loss/total", "loss/gradient_norm", "policy/entropy_nats", "policy/importance_ratio_mean"):
+        assert packed.seen[1][name] == pytest.approx(padded.seen[1][name], rel=1e-4, abs=1e-6), name
