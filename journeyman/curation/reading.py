@@ -1,20 +1,23 @@
 """Rows of a user's file as Parquet: JSON Lines line by line in bounded memory, each broken line with its reason."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from journeyman.curation.engine import TEXTS, Source, kind_of
 from journeyman.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LONGEST = 64 * 2**20
 """Bytes of the longest line that is read; a longer one is reported."""
 EXCERPT = 2000
 """Characters of a broken line that are kept with its reason."""
-BATCH = 1000
+BATCH = 10_000
+"""Lines of a row group."""
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 
@@ -60,20 +63,38 @@ def _convert(path: Path, made: Path, faults: Path) -> None:
     kind = kind_of(list(first) + (["problem_id"] if "turns" in first else []), str(path))
     reader = _Problems(path) if kind == "problem" else _Trajectories()
     found = pa.schema([("position", pa.int64()), ("reason", pa.string()), ("match", pa.string())])
-    part = faults.with_suffix(".part")
+    part, position = faults.with_suffix(".part"), 0
     with pq.ParquetWriter(made, reader.schema) as rows, pq.ParquetWriter(part, found) as broken:
-        lines = enumerate(_lines(path))
-        while batch := list(islice(lines, BATCH)):
-            values, reasons = [], []
-            for position, line in batch:
-                value, fault = reader.read(line)
-                values.append(value)
-                if fault:
-                    text = line[:EXCERPT].decode(errors="replace").strip()
-                    reasons.append({"position": position, "reason": f"{fault} (line {position + 1})", "match": text})
-            rows.write_table(pa.Table.from_pylist(values, schema=reader.schema))
+        for batch in _batches(path):
+            table, why = _table([reader.read(line) for _, line in batch], reader.schema)
+            rows.write_table(table)
+            reasons = [
+                {"position": position + i, "reason": f"{fault} (line {batch[i][0]})", "match": _excerpt(batch[i][1])}
+                for i, fault in why.items()
+            ]
             broken.write_table(pa.Table.from_pylist(reasons, schema=found))
+            position += len(batch)
     part.replace(faults)
+
+
+def _table(read: Sequence[tuple[Mapping[str, Any], str]], schema: "pa.Schema") -> "tuple[pa.Table, dict[int, str]]":
+    """(a row for each line, those that are broken without values; number of a broken one to what is wrong)."""
+    import pyarrow as pa
+
+    values, why = [value for value, _ in read], {i: fault for i, (_, fault) in enumerate(read) if fault}
+    try:
+        return pa.Table.from_pylist(values, schema=schema), why
+    except (ValueError, TypeError, pa.ArrowException):  # one of them has what no column holds: which?
+        for i, value in enumerate(values):
+            try:
+                pa.Table.from_pylist([value], schema=schema)
+            except (ValueError, TypeError, pa.ArrowException) as error:
+                values[i], why[i] = {}, f"can't be stored: {str(error).splitlines()[0][:200]}"
+        return pa.Table.from_pylist(values, schema=schema), dict(sorted(why.items()))
+
+
+def _excerpt(line: bytes) -> str:
+    return line[:EXCERPT].decode(errors="replace").strip()
 
 
 def _convert_messages(path: Path, made: Path, faults: Path) -> None:
@@ -108,10 +129,11 @@ class _Problems:
         import pyarrow as pa
 
         kinds: dict[str, set[type]] = {}
-        for line in _lines(path):
+        for _, line in _lines(path):
             row, _ = _object(line)
             for name, value in (row or {}).items():
-                kinds.setdefault(name, set()).add(type(value))
+                large = type(value) is int and abs(value) >= 2**63
+                kinds.setdefault(name, set()).add(dict if large else type(value))
         types = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
         self._types: dict[str, type | None] = {}
         for name, seen in kinds.items():
@@ -150,19 +172,15 @@ class _Trajectories:
         self.schema = schema()
 
     def read(self, line: bytes) -> tuple[Mapping[str, Any], str]:
-        import pyarrow as pa
-
         from journeyman.trajectory import from_row, to_row
 
         row, fault = _object(line)
         if row is None:
             return {}, fault
         try:
-            made = to_row(from_row(_filled(row)))
-            pa.Table.from_pylist([made], schema=self.schema)
-        except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+            return to_row(from_row(_filled(row))), ""
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             return {}, f"no trajectory: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        return made, ""
 
 
 _CALL = {"name": "", "arguments": "{}"}
@@ -215,7 +233,7 @@ def _stored(value: Any, default: Any) -> Any:
 def _first_object(path: Path) -> Mapping[str, Any]:
     """The first line that can be read, which says what the others are. Raises `DataError`."""
     fault = ""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in _lines(path):
         row, why = _object(line)
         if row is not None:
             return row
@@ -240,16 +258,32 @@ def _object(line: bytes) -> tuple[Mapping[str, Any] | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "not an object")
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """Lines without those that are empty; of one that is too long only its beginning, so much that it shows."""
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, line), without those that are empty; of one that is too long only its beginning, so much that it shows."""
     with path.open("rb") as file:
         if file.read(3) != b"\xef\xbb\xbf":
             file.seek(0)
+        number = 0
         while line := file.readline(LONGEST + 1):
+            number += 1
             if len(line) > LONGEST:
                 _skip(file)
             if line.strip():
-                yield line
+                yield number, line
+
+
+def _batches(path: Path) -> Iterator[list[tuple[int, bytes]]]:
+    """The lines of a file, so many at once as make a row group and fit into memory."""
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    for number, line in _lines(path):
+        batch.append((number, line))
+        size += len(line)
+        if len(batch) == BATCH or size > LONGEST:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _skip(file: BinaryIO) -> None:

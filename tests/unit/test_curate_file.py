@@ -91,6 +91,21 @@ def test_broken_lines_are_reported_rows(tmp_path: Path) -> None:
     assert len(dropped_rows(out)) + 2 == len(rows)
 
 
+def test_what_no_column_holds_is_reported_with_its_line(tmp_path: Path) -> None:
+    rows = [
+        row(1),
+        "",
+        '{"id": "x", "question": "half a pair: \\ud800", "answer": ""}',
+        row(2, size=2**70),
+        row(3, size=1),
+    ]
+    out = curated(tmp_path, rows, "exact")
+    assert kept_ids(out) == ["r1", "r2", "r3"]
+    [broken] = reasons(out).values()
+    assert broken[0] == "input" and broken[1].startswith("can't be stored: ") and broken[1].endswith("(line 3)")
+    assert pq.read_table(out / "kept.parquet")["size"].to_pylist() == [None, str(2**70), "1"]
+
+
 def test_a_giant_line_is_reported_and_what_follows_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("journeyman.curation.reading.LONGEST", 1000)
     out = curated(tmp_path, [row(1), row(2, "long " * 1000), row(3)], "exact")
