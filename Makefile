@@ -46,7 +46,7 @@ types:
 
 tests:
 	$(BIN)/pytest tests/unit -n 2
-	$(BIN)/pytest tests/e2e tests/integration -m "not vllm" -n 2 --dist loadfile
+	$(BIN)/pytest tests/e2e tests/integration -m "not vllm" -n 2 --dist loadfile --no-loadscope-reorder
 
 # Debian splits ensurepip off; pip can then put itself into the environment from outside.
 define environment
