@@ -40,6 +40,10 @@ class ArtifactError(UserError):
     """An artifact is missing, half-written or damaged."""
 
 
+class PausedError(UserError):
+    """A monitor paused a stage; started again, it goes on from its last checkpoint."""
+
+
 class InfrastructureError(RuntimeError):
     """A server, an actor or a machine failed; trying again may help."""
 

@@ -161,7 +161,7 @@ def _rl(config: PipelineConfig, block: RlConfig) -> Plan:
     before = ladder(config)[ladder(config).index(stage) - 1]
     return Plan(
         stage=stage,
-        modules=["journeyman.training.reinforce", *WORKERS],
+        modules=["journeyman.training.reinforce", "journeyman.monitors", *WORKERS],
         config={"rl": _plain(block), "compute": _numerics(config)},
         inputs={"policy": before, "problems": "curate" if config.curate.problems else "synthesize"},
         tables={"problems": "problems/train.parquet"},

@@ -24,16 +24,19 @@ def train_sft(desk: Desk) -> Summary:
 @stage_task
 def train_rl(desk: Desk) -> Summary:
     """The policy of the stage before, after one named block of reinforcement learning."""
+    from journeyman.monitors import Monitors
     from journeyman.training.reinforce import run_rl
 
+    stage = block_named(desk.config, desk.stage.removeprefix("rl-"))
     with desk.workers() as workers:
         return run_rl(
             desk.config,
-            block_named(desk.config, desk.stage.removeprefix("rl-")),
+            stage,
             policy=desk.inputs["policy"].path / "policy",
             problems=desk.inputs["problems"].path,
             out=desk.out,
             work=desk.work,
             workers=workers,
             observer=desk.observer,
+            watch=Monitors(stage.monitors),
         )

@@ -14,7 +14,15 @@ from pydantic.fields import FieldInfo
 
 from journeyman import credit, rewards
 from journeyman.catalog.tested import test_of, tests_of
-from journeyman.config import CurriculumConfig, ObjectiveConfig, TeacherConfig, TorchSampler, VllmSampler
+from journeyman.config import (
+    CurriculumConfig,
+    MonitorsConfig,
+    ObjectiveConfig,
+    TeacherConfig,
+    TorchSampler,
+    VllmSampler,
+)
+from journeyman.config.monitors import LEVELS
 from journeyman.config.shape import arms
 from journeyman.curation import VOCABULARY as CURATION_VOCABULARY
 from journeyman.curriculum import CURRICULA
@@ -22,6 +30,8 @@ from journeyman.environments import ENVIRONMENTS
 from journeyman.expressions import Vocabulary, needs_of, options_of
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
+from journeyman.monitors import MONITORS
+from journeyman.replay import PARTS as REPLAY_PARTS
 from journeyman.rollout.formats import CALL_FORMATS
 from journeyman.synthesis.strategies import VOCABULARY as STRATEGY_VOCABULARY
 from journeyman.synthesis.strategies import WRITES
@@ -119,7 +129,19 @@ def _registries() -> list[_Registry]:
             parts=OBJECTIVES,
             options=lambda part: _fields(arms(ObjectiveConfig)[part.__name__]),
         ),
-        _Registry(kind="curriculum", name="CURRICULA", parts=CURRICULA, options=lambda _: _fields(CurriculumConfig)),
+        _Registry(
+            kind="curriculum",
+            name="CURRICULA",
+            parts=CURRICULA,
+            options=lambda part: _fields(arms(CurriculumConfig)[part.__name__.lower()]),
+        ),
+        _Registry(
+            kind="monitor",
+            name="MONITORS",
+            parts=MONITORS,
+            options=lambda part: _thresholds(MonitorsConfig.model_fields[part.__name__]),
+        ),
+        _Registry(kind="replay", name="PARTS", parts=REPLAY_PARTS, options=lambda _: ()),
         *_of_vocabulary(CURATION_VOCABULARY, "RULES"),
         *_of_vocabulary(STRATEGY_VOCABULARY, "STRATEGIES", lambda part: ("writer",) if part.__name__ in WRITES else ()),
         _Registry(kind="merge", name="MERGES", parts=MERGES, options=_defaults),
@@ -257,6 +279,12 @@ def _without_quotes(parameter: inspect.Parameter) -> str:
 def _fields(config: type[BaseModel], but: Sequence[str] = ("type",)) -> tuple[str, ...]:
     fields = config.model_fields.items()
     return tuple(f"{name} = {_default(field)}" for name, field in fields if name not in but)
+
+
+def _thresholds(field: FieldInfo) -> tuple[str, ...]:
+    """`warn = 0.5 (highest)`: what is set, and to which side it is fine."""
+    side = type(field.default).__name__.lower()
+    return tuple(f"{name} = {value} ({side})" for name, value in field.default if name in LEVELS and value is not None)
 
 
 def _default(field: FieldInfo) -> str:

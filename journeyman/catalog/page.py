@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from journeyman.catalog.entries import Entry
 
 KINDS = (
-    *("strategy", "curation rule", "merge"),
+    *("strategy", "curation rule", "merge", "curriculum", "replay", "monitor"),
     *("reward", "reward combinator", "credit", "credit combinator", "objective"),
 )
-PLURALS = {"strategy": "Strategies of synthesis"}
-HEAD = """# Strategies, curation rules, rewards, credits, objectives
+PLURALS = {"strategy": "Strategies of synthesis", "curriculum": "Curricula", "replay": "Replay"}
+HEAD = """# The parts of a pipeline
 
 Made by `journeyman catalog --markdown`; a test holds it against the code. `#N` is a number in the ledger of papers.
 

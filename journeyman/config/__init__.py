@@ -2,13 +2,16 @@
 
 from journeyman.config.compute import ComputeConfig, SamplerConfig, TorchSampler, VllmSampler
 from journeyman.config.curate import CurateConfig
+from journeyman.config.curriculum import CurriculumConfig
 from journeyman.config.evaluate import EvaluateConfig
 from journeyman.config.measure import MeasureConfig
 from journeyman.config.model import ModelConfig, PretrainedModel, ScratchModel
+from journeyman.config.monitors import MonitorsConfig
 from journeyman.config.objective import GrpoObjective, NllObjective, ObjectiveConfig
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.problems import DatasetProblems, GeneratedProblems, ProblemsConfig
-from journeyman.config.rl import CriticConfig, CurriculumConfig, ProcessConfig, ReplayConfig, RlConfig, TreeRollouts
+from journeyman.config.replay import RecalibrationConfig, ReplayConfig
+from journeyman.config.rl import CriticConfig, ProcessConfig, RlConfig, TreeRollouts
 from journeyman.config.sft import (
     DistillConfig,
     KeyTokensConfig,
@@ -49,6 +52,7 @@ __all__ = [
     "MeasureConfig",
     "ModelConfig",
     "ModelTeacherConfig",
+    "MonitorsConfig",
     "NllObjective",
     "ObjectiveConfig",
     "OptimizerConfig",
@@ -58,6 +62,7 @@ __all__ = [
     "PretrainedModel",
     "ProblemsConfig",
     "ProcessConfig",
+    "RecalibrationConfig",
     "ReplayConfig",
     "RlConfig",
     "SamplerConfig",

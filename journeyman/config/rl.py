@@ -6,40 +6,13 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from journeyman.config.base import Config
 from journeyman.config.checks import Expressed
+from journeyman.config.curriculum import CurriculumConfig, UniformCurriculum
 from journeyman.config.judge import EncoderConfig, HashedEncoding, JudgeConfig
 from journeyman.config.limits import AttemptLimits
+from journeyman.config.monitors import MonitorsConfig
 from journeyman.config.objective import GrpoObjective, ObjectiveConfig
+from journeyman.config.replay import ReplayConfig
 from journeyman.config.sft import LoraConfig, OptimizerConfig
-
-
-class ReplayConfig(Config):
-    """Past successes that are learned from again."""
-
-    capacity: int = Field(default=0, ge=0, description="Trajectories kept; 0: no replay")
-    fraction: float = Field(default=0.0, ge=0, le=1, description="Share of a batch that comes from the buffer")
-    max_age: int = Field(default=10, ge=1, description="Steps after which a trajectory is dropped")
-
-    @field_validator("fraction")
-    @classmethod
-    def _buffer_and_share(cls, fraction: float, info: ValidationInfo) -> float:
-        if fraction and not info.data.get("capacity", 1):
-            raise ValueError("has no effect with capacity 0; set capacity too")
-        if info.data.get("capacity") and not fraction:
-            raise ValueError("is needed with a capacity above 0: nothing would be replayed")
-        return fraction
-
-    @field_validator("max_age")
-    @classmethod
-    def _age_of_something(cls, max_age: int, info: ValidationInfo) -> int:
-        if not info.data.get("capacity", 1) and max_age != cls.model_fields["max_age"].default:
-            raise ValueError("has no effect with capacity 0; set capacity too")
-        return max_age
-
-
-class CurriculumConfig(Config):
-    type: Literal["uniform", "weakest"] = Field(
-        default="uniform", description="`weakest`: families with a low running pass rate come more often"
-    )
 
 
 class IndependentRollouts(Config):
@@ -101,8 +74,9 @@ class RlConfig(AttemptLimits):
     process: ProcessConfig | None = Field(
         default=None, title="Process", description="For credits that need process rewards; empty: none"
     )
-    curriculum: CurriculumConfig = CurriculumConfig()
+    curriculum: CurriculumConfig = Field(default_factory=UniformCurriculum)
     replay: ReplayConfig = ReplayConfig()
+    monitors: MonitorsConfig = MonitorsConfig()
 
     @field_validator("lora")
     @classmethod

@@ -1,8 +1,8 @@
 """Normal forms: when two questions count as the same, and where a text states an answer.
 
-The form of a question stands twice, as SQL for the tables and as Python for single texts; a test holds the two
-together. Operators stay: "3 - 5" is not "3 + 5". `lower`, not case folding, because that is what DuckDB has: "ß" and
-"ss" stay different, and the two differ on "İ".
+Both stand twice, as SQL for the tables and as Python for single texts; tests hold the two together. Operators stay in
+questions: "3 - 5" is not "3 + 5". `lower`, not case folding, because that is what DuckDB has: "ß" and "ss" stay
+different, and the two differ on "İ".
 """
 
 import re
@@ -21,6 +21,8 @@ _ANSWER = (
     (r"\.([^0-9]|$)", r" \1"),
     (r"[^\p{L}\p{N}.]+", " "),
 )
+_ANSWER_HERE = (*_ANSWER[:-1], (r"(?:[^\w.]|_)+", " "))
+"""`re` has no \\p: its \\w is letters, numbers and "_"."""
 
 
 def question_form(text: str) -> str:
@@ -44,6 +46,14 @@ def words_sql(column: str) -> str:
 def answer_sql(column: str) -> str:
     """A SQL expression's words and numbers, each between spaces: a part of it is a whole word or number."""
     return f"(' ' || trim({_replaced(f'lower({column})', _ANSWER)}) || ' ')"
+
+
+def answer_form(text: str) -> str:
+    """`answer_sql` of one text."""
+    text = text.lower()
+    for pattern, replacement in _ANSWER_HERE:
+        text = re.sub(pattern, replacement, text)
+    return f" {text.strip(' ')} "
 
 
 def _replaced(expression: str, steps: tuple[tuple[str, str], ...]) -> str:

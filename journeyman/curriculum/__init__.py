@@ -1,8 +1,25 @@
-"""Curricula: which problems come next. To add one: a class, a line in `CURRICULA`, a test."""
+"""Curricula: which problems come next. To add one: a class, its options in `journeyman.config.curriculum`, a line in
+`CURRICULA`, a test."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from journeyman.curriculum.base import Curriculum
 from journeyman.curriculum.families import Uniform, Weakest
+from journeyman.curriculum.ordered import Ordered
+from journeyman.curriculum.rated import Balance, Bands, Edge
+from journeyman.curriculum.sets import Sets
+from journeyman.problem import Problem
 
-CURRICULA: dict[str, type[Uniform] | type[Weakest]] = {"uniform": Uniform, "weakest": Weakest}
+CURRICULA: dict[str, Callable[[Sequence[Problem], int, Any], Curriculum]] = {
+    "uniform": Uniform,
+    "weakest": Weakest,
+    "bands": Bands,
+    "edge": Edge,
+    "balance": Balance,
+    "ordered": Ordered,
+    "sets": Sets,
+}
+"""What makes one of problems, seed and its block of the config."""
 
 __all__ = ["CURRICULA", "Curriculum"]

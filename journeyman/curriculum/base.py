@@ -1,8 +1,11 @@
 """What a curriculum is: a seeded, checkpointed choice of problems."""
 
-from collections.abc import Mapping, Sequence
+import math
+import random
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
+from journeyman.errors import DataError
 from journeyman.problem import Problem
 from journeyman.trajectory import Trajectory
 
@@ -21,3 +24,31 @@ class Curriculum(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def check_keys(state: Mapping[str, Any], expected: Set[str]) -> None:
+    if state.keys() != expected:
+        raise KeyError(f"the state has {sorted(state)}, expected {sorted(expected)}")
+
+
+def check_known(ids: Set[str], problems: Set[str]) -> None:
+    """A state speaks of no other problems than the curriculum has."""
+    if not ids <= problems:
+        raise KeyError(f"the state is of other problems, such as {min(ids - problems)}")
+
+
+def share_of(count: int, share: float, rng: random.Random) -> int:
+    """A share of a count as a whole number, right in the mean: small batches get their part, too."""
+    return min(count, math.floor(count * share + rng.random()))
+
+
+def in_data(problem: Problem, by: str) -> Any:
+    """The value that `data.KEY` names."""
+    key = by.removeprefix("data.")
+    if key not in problem.data:
+        raise DataError(
+            f"problem {problem.id} has no `{key}` in its data",
+            place="curriculum.by",
+            remedy=f"it has: {', '.join(sorted(problem.data)) or 'none'}",
+        )
+    return problem.data[key]

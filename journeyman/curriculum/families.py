@@ -1,10 +1,12 @@
 """Curricula over families of problems."""
 
 import random
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from journeyman.config.curriculum import UniformCurriculum, WeakestCurriculum
+from journeyman.curriculum.base import check_keys
 from journeyman.problem import Problem
 from journeyman.seeds import derive
 from journeyman.trajectory import Trajectory
@@ -18,7 +20,8 @@ FLOOR = 0.25
 class Uniform:
     """The pool in seeded order, epoch after epoch: every problem comes once before any comes twice."""
 
-    def __init__(self, problems: Sequence[Problem], seed: int) -> None:
+    def __init__(self, problems: Sequence[Problem], seed: int, config: UniformCurriculum | None = None) -> None:
+        """`config` has no options."""
         self._problems, self._seed = list(problems), seed
         self._taken = 0
         self._order = lru_cache(maxsize=2)(self._draw_order)
@@ -42,14 +45,15 @@ class Uniform:
         return {"taken": self._taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        _check_keys(state, {"taken"})
+        check_keys(state, {"taken"})
         self._taken = state["taken"]
 
 
 class Weakest:
     """Families with a low running pass rate come more often; within a family the pool in seeded order."""
 
-    def __init__(self, problems: Sequence[Problem], seed: int) -> None:
+    def __init__(self, problems: Sequence[Problem], seed: int, config: WeakestCurriculum | None = None) -> None:
+        """`config` has no options."""
         families = sorted({problem.family for problem in problems})
         self._seed = seed
         self._pools = {f: Uniform([p for p in problems if p.family == f], derive(seed, f)) for f in families}
@@ -72,14 +76,9 @@ class Weakest:
         return {"pass_rates": dict(self._pass_rates), "pools": pools}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        _check_keys(state, {"pass_rates", "pools"})
-        _check_keys(state["pools"], self._pools.keys())
-        _check_keys(state["pass_rates"], self._pools.keys())
+        check_keys(state, {"pass_rates", "pools"})
+        check_keys(state["pools"], self._pools.keys())
+        check_keys(state["pass_rates"], self._pools.keys())
         self._pass_rates = dict(state["pass_rates"])
         for family, pool in self._pools.items():
             pool.load_state_dict(state["pools"][family])
-
-
-def _check_keys(state: Mapping[str, Any], expected: Set[str]) -> None:
-    if state.keys() != expected:
-        raise KeyError(f"the state has {sorted(state)}, expected {sorted(expected)}")

@@ -1,10 +1,11 @@
 """A run's ladder of policies in figures: one row a policy, from its attempts on the held-out problems."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from journeyman.config import PipelineConfig
+from journeyman.evaluation.measures import ByProblem, Difference, Measure, by_problem, measures, per_problem, values
 from journeyman.evaluation.statistics import Estimate, Ratio, estimate, paired_difference, pass_at_k, ratio
 from journeyman.trajectory import Trajectory
 
@@ -64,6 +65,7 @@ class FamilyRow:
     accuracy_greedy: float | None
     ci95: tuple[float, float] | None
     needless_calls_per_solved: float | None
+    measures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,8 @@ class StageRow:
     families: Mapping[str, FamilyRow] = field(default_factory=dict)
     paired: Change | None = None
     """None for the first row."""
+    measures: Mapping[str, Measure | None] = field(default_factory=dict)
+    """By name, as `evaluation.measures` has them; empty in reports from before there were any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +148,7 @@ def build_report(
     config: PipelineConfig, attempts: Sequence[Attempts], *, counts: Mapping[str, Any] | None = None
 ) -> Report:
     """Rows in the order of `attempts`, each compared with the one before it."""
-    draws = {"resamples": config.evaluate.bootstrap, "seed": config.seed}
+    draws = {"ks": config.evaluate.k, "resamples": config.evaluate.bootstrap, "seed": config.seed}
     stages: list[StageRow] = []
     for number, policy in enumerate(attempts):
         stages.append(stage_row(policy, attempts[number - 1] if number else None, **draws))
@@ -158,8 +162,17 @@ def build_report(
     )
 
 
-def stage_row(policy: Attempts, before: Attempts | None = None, *, resamples: int = 1000, seed: int = 0) -> StageRow:
+def stage_row(
+    policy: Attempts,
+    before: Attempts | None = None,
+    *,
+    ks: Sequence[int] = (1, 4),
+    resamples: int = 1000,
+    seed: int = 0,
+) -> StageRow:
     """One policy's row."""
+    problems = by_problem(policy.sampled, policy.greedy, ks=ks)
+    earlier = by_problem(before.sampled, before.greedy, ks=ks) if before else None
     sampled, greedy, needless = _right(policy.sampled), _right(policy.greedy), _needless(policy.sampled)
     estimates = [estimate(part, resamples=resamples, seed=seed) for part in (sampled, greedy, needless)]
     every = [*policy.sampled, *policy.greedy]
@@ -170,7 +183,7 @@ def stage_row(policy: Attempts, before: Attempts | None = None, *, resamples: in
         accuracy_greedy=_value(estimates[1]),
         ci95=_ends(estimates[0]),
         ci95_greedy=_ends(estimates[1]),
-        tool_calls_per_problem=_rounded(ratio(_per_problem(policy.sampled, lambda t: (len(t.calls), 1)))),
+        tool_calls_per_problem=_rounded(ratio(per_problem(policy.sampled, lambda t: (len(t.calls), 1)))),
         needless_calls_per_solved=_value(estimates[2]),
         ci95_needless=_ends(estimates[2]),
         problems=len({t.problem_id for t in every}),
@@ -178,30 +191,18 @@ def stage_row(policy: Attempts, before: Attempts | None = None, *, resamples: in
         pass_at_samples=_pass(sampled, most),
         unscored=sum(t.correct is None for t in every),
         seconds=round(policy.seconds, 3),
-        families=_families(policy, resamples=resamples, seed=seed),
+        families=_families(policy, problems, resamples=resamples, seed=seed),
         paired=_change(policy, before, resamples=resamples, seed=seed) if before else None,
+        measures=measures(problems, earlier, resamples=resamples, seed=seed),
     )
 
 
-def _per_problem(
-    trajectories: Sequence[Trajectory], count: Callable[[Trajectory], tuple[float, float]]
-) -> dict[str, Ratio]:
-    """Sums of (numerator, denominator) by problem over the attempts that have a verdict."""
-    sums: dict[str, Ratio] = {}
-    for trajectory in trajectories:
-        if trajectory.correct is not None:
-            above, below = sums.get(trajectory.problem_id, (0.0, 0.0))
-            more, weight = count(trajectory)
-            sums[trajectory.problem_id] = (above + more, below + weight)
-    return sums
-
-
 def _right(trajectories: Sequence[Trajectory]) -> dict[str, Ratio]:
-    return _per_problem(trajectories, lambda t: (float(bool(t.correct)), 1))
+    return per_problem(trajectories, lambda t: (float(bool(t.correct)), 1))
 
 
 def _needless(trajectories: Sequence[Trajectory]) -> dict[str, Ratio]:
-    return _per_problem(trajectories, lambda t: (t.needless_calls, 1) if t.correct else (0, 0))
+    return per_problem(trajectories, lambda t: (t.needless_calls, 1) if t.correct else (0, 0))
 
 
 def _pass(sampled: Mapping[str, Ratio], k: int) -> float | None:
@@ -210,18 +211,20 @@ def _pass(sampled: Mapping[str, Ratio], k: int) -> float | None:
     return _rounded(sum(chances) / len(chances)) if chances else None
 
 
-def _families(policy: Attempts, *, resamples: int, seed: int) -> dict[str, FamilyRow]:
+def _families(policy: Attempts, problems: ByProblem, *, resamples: int, seed: int) -> dict[str, FamilyRow]:
     rows = {}
     for family in sorted({t.family for t in (*policy.sampled, *policy.greedy)}):
         sampled = [t for t in policy.sampled if t.family == family]
         greedy = [t for t in policy.greedy if t.family == family]
+        ids = {t.problem_id for t in (*sampled, *greedy)}
         accuracy = estimate(_right(sampled), resamples=resamples, seed=seed)
         rows[family] = FamilyRow(
-            problems=len({t.problem_id for t in (*sampled, *greedy)}),
+            problems=len(ids),
             accuracy_sampled=_value(accuracy),
             accuracy_greedy=_rounded(ratio(_right(greedy))),
             ci95=_ends(accuracy),
             needless_calls_per_solved=_rounded(ratio(_needless(sampled))),
+            measures=values(problems, ids),
         )
     return rows
 
@@ -285,7 +288,14 @@ def _stage_from_json(row: Mapping[str, Any]) -> StageRow:
     pairs = {name: _pair(row[name]) for name in ("ci95", "ci95_greedy", "ci95_needless")}
     families = {name: FamilyRow(**{**part, "ci95": _pair(part["ci95"])}) for name, part in row["families"].items()}
     paired = _change_from_json(row["paired"]) if row["paired"] else None
-    return StageRow(**{**row, **pairs, "families": families, "paired": paired})
+    made = {name: _measure_from_json(part) for name, part in row.get("measures", {}).items()}
+    return StageRow(**{**row, **pairs, "families": families, "paired": paired, "measures": made})
+
+
+def _measure_from_json(row: Mapping[str, Any] | None) -> Measure | None:
+    if row is None:
+        return None
+    return Measure(**{**row, "paired": Difference(**row["paired"]) if row["paired"] else None})
 
 
 def _change_from_json(row: Mapping[str, Any]) -> Change:

@@ -5,7 +5,7 @@ from html import escape
 
 from journeyman.evaluation.ladder import Example, Report, StageRow
 from journeyman.evaluation.markdown import verdict
-from journeyman.evaluation.tables import family_table, figure, percent, percents, table
+from journeyman.evaluation.tables import MEASURES, family_table, figure, measure_table, percent, percents, table
 from journeyman.pages import html
 from journeyman.pages.chart import Bar, BarGroup, bar_chart, rounded_up
 from journeyman.pages.table import Table, as_html, count_rows
@@ -26,6 +26,8 @@ def page(report: Report) -> str:
         ),
         html.section("How to read this", "".join(f"<p>{escape(note)}</p>" for note in report.notes)),
     ]
+    if (measured := measure_table(report.stages)).rows:
+        parts.append(html.section("Measures", f"<p>{escape(MEASURES)}</p>{as_html(measured)}"))
     if report.examples:
         parts.append(html.section("Examples", "".join(_example(example) for example in report.examples)))
     if report.counts:

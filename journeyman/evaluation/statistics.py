@@ -5,9 +5,9 @@ The problem is the unit: its samples share its difficulty, so intervals resample
 training seeds would give other policies; intervals are about the problems alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, nan
+from math import comb, isnan, nan
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 Ratio: TypeAlias = tuple[float, float]
 """One problem's (numerator, denominator): (right answers, attempts), (needless calls, solved attempts)."""
+Sums: TypeAlias = Sequence[float]
+"""One problem's D numbers, which are summed over the problems; a `Ratio` has two."""
+Statistic: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
+"""From D x R summed numbers to R values, NaN where there is none."""
 RESAMPLES_AT_ONCE = 250
+ROUNDING = 1e-9
+"""Differences no further apart than this are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,38 +39,107 @@ def ratio(problems: Mapping[str, Ratio]) -> float | None:
     return sum(numerator for numerator, _ in problems.values()) / below if below else None
 
 
-def estimate(problems: Mapping[str, Ratio], *, resamples: int = 1000, seed: int = 0) -> Estimate | None:
-    """`ratio` with the percentile interval of its cluster bootstrap; None where there is no ratio.
+def share(sums: "np.ndarray") -> "np.ndarray":
+    """The statistic of a `Ratio`: the first sum over the last."""
+    return _divide(sums[0], sums[-1])
+
+
+def binned_error(sums: "np.ndarray") -> "np.ndarray":
+    """The sizes of all sums but the last, over the last: ECE, where each bin sums (confidence - verdict)."""
+    return _divide(abs(sums[:-1]).sum(axis=0), sums[-1])
+
+
+def total(problems: Mapping[str, Sums], *, statistic: Statistic = share) -> float | None:
+    """The statistic over all problems; None where there is none."""
+    value = float(statistic(_columns(problems, sorted(problems)).sum(axis=1)[:, None])[0]) if problems else nan
+    return None if isnan(value) else value
+
+
+def estimate(
+    problems: Mapping[str, Sums], *, statistic: Statistic = share, resamples: int = 1000, seed: int = 0
+) -> Estimate | None:
+    """`total` with the percentile interval of its cluster bootstrap; None where there is no value.
 
     Where every problem says the same the interval has no width: none solved of P problems is still compatible with a
     true share of up to about 3/P ("rule of three").
     """
-    value = ratio(problems)
+    value = total(problems, statistic=statistic)
     if value is None:
         return None
-    above, below = _columns([problems[name] for name in sorted(problems)])
-    numerators, denominators = _resampled(above, below, resamples=resamples, seed=seed)
-    low, high = _interval(_divide(numerators, denominators))
+    columns = _columns(problems, sorted(problems))
+    low, high = _interval(statistic(_resampled(columns, resamples=resamples, seed=seed)))
     return Estimate(value=value, low=low, high=high)
 
 
 def paired_difference(
-    after: Mapping[str, Ratio], before: Mapping[str, Ratio], *, resamples: int = 1000, seed: int = 0
+    after: Mapping[str, Sums],
+    before: Mapping[str, Sums],
+    *,
+    statistic: Statistic = share,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Estimate | None:
-    """`ratio(after) - ratio(before)` on the problems that both have; each resample draws the same problems for both.
+    """`total(after) - total(before)` on the problems that both have; each resample draws the same problems for both.
 
-    None where they share no problem or one of them has no ratio.
+    None where they share no problem or one of them has no value.
     """
     shared = sorted(after.keys() & before.keys())
-    values = [ratio({name: part[name] for name in shared}) for part in (after, before)]
+    values = [total({name: part[name] for name in shared}, statistic=statistic) for part in (after, before)]
     if values[0] is None or values[1] is None:
         return None
-    ratios = []
-    for part in (after, before):
-        above, below = _columns([part[name] for name in shared])
-        ratios.append(_divide(*_resampled(above, below, resamples=resamples, seed=seed)))
-    low, high = _interval(ratios[0] - ratios[1])
+    drawn = [statistic(_resampled(_columns(part, shared), resamples=resamples, seed=seed)) for part in (after, before)]
+    low, high = _interval(drawn[0] - drawn[1])
     return Estimate(value=values[0] - values[1], low=low, high=high)
+
+
+def sign_flip(
+    after: Mapping[str, Sums],
+    before: Mapping[str, Sums],
+    *,
+    statistic: Statistic = share,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> float | None:
+    """Two-sided p of `paired_difference`: how often it is as large if, problem by problem, a coin exchanges the two.
+
+    Exact where the problems that differ have no more than `resamples` ways to be exchanged; else
+    (1 + as large) / (1 + `resamples`), which is never 0. Exchanges that leave no value count as large. None where
+    there is no difference to test.
+    """
+    import numpy as np
+
+    shared = sorted(after.keys() & before.keys())
+    if not shared:
+        return None
+    late, early = _columns(after, shared), _columns(before, shared)
+    gap = early - late
+    gap = gap[:, gap.any(axis=0)]
+
+    def difference(moved: "np.ndarray") -> "np.ndarray":
+        return statistic(late.sum(axis=1)[:, None] + moved) - statistic(early.sum(axis=1)[:, None] - moved)
+
+    observed = abs(difference(np.zeros((len(gap), 1)))[0])
+    if np.isnan(observed):
+        return None
+    exact = 2 ** gap.shape[1] <= resamples
+    large = drawn = 0
+    for flips in _every_flip(gap.shape[1]) if exact else _flips(gap.shape[1], resamples, seed):
+        large += int((~(abs(difference(gap @ flips)) < observed - ROUNDING)).sum())
+        drawn += flips.shape[1]
+    return large / drawn if exact else (1 + large) / (1 + drawn)
+
+
+def mcnemar(after: Mapping[str, Sums], before: Mapping[str, Sums]) -> float | None:
+    """Exact two-sided McNemar test of one attempt a problem: among the verdicts that changed, both ways are as likely.
+
+    None where they share no problem that has both verdicts; 1 where nothing changed.
+    """
+    both = [name for name in after.keys() & before.keys() if after[name][-1] and before[name][-1]]
+    won = sum(after[name][0] > before[name][0] for name in both)
+    lost = sum(after[name][0] < before[name][0] for name in both)
+    if not both:
+        return None
+    return min(1.0, 2 * sum(comb(won + lost, i) for i in range(min(won, lost) + 1)) / 2 ** (won + lost))
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -77,25 +152,50 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     return 1 - comb(samples - correct, k) / comb(samples, k)
 
 
-def _columns(ratios: Sequence[Ratio]) -> "tuple[np.ndarray, np.ndarray]":
+def pass_hat_k(samples: int, correct: int, k: int) -> float:
+    """pass^k: chance that k of a problem's samples, drawn without replacement, are all right. Unbiased; arXiv 2406.12045.
+
+    Raises `ValueError` for k outside of 1..samples.
+    """
+    if not 1 <= k <= samples:
+        raise ValueError(f"pass^{k} needs between 1 and {samples} samples")
+    return comb(correct, k) / comb(samples, k)
+
+
+def _columns(problems: Mapping[str, Sums], names: Sequence[str]) -> "np.ndarray":
+    """D x problems."""
     import numpy as np
 
-    above, below = np.asarray(ratios, dtype=np.float64).T
-    return above, below
+    return np.asarray([problems[name] for name in names], dtype=np.float64).T
 
 
-def _resampled(
-    above: "np.ndarray", below: "np.ndarray", *, resamples: int, seed: int
-) -> "tuple[np.ndarray, np.ndarray]":
-    """Sums of numerators and denominators, one for each resample of the problems."""
+def _resampled(columns: "np.ndarray", *, resamples: int, seed: int) -> "np.ndarray":
+    """D x resamples: the sums over each resample of the problems."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
+    problems = columns.shape[1]
     sums = []
     for start in range(0, resamples, RESAMPLES_AT_ONCE):  # in pieces: resamples x problems may not fit
-        drawn = rng.integers(len(above), size=(min(RESAMPLES_AT_ONCE, resamples - start), len(above)))
-        sums.append((above[drawn].sum(axis=1), below[drawn].sum(axis=1)))
-    return np.concatenate([a for a, _ in sums]), np.concatenate([b for _, b in sums])
+        drawn = rng.integers(problems, size=(min(RESAMPLES_AT_ONCE, resamples - start), problems))
+        sums.append(np.stack([column[drawn].sum(axis=1) for column in columns]))
+    return np.concatenate(sums, axis=1)
+
+
+def _every_flip(problems: int) -> "Iterator[np.ndarray]":
+    """Problems x 2^problems, once: each way to exchange them."""
+    import numpy as np
+
+    yield ((np.arange(2**problems) >> np.arange(problems)[:, None]) & 1).astype(np.float64)
+
+
+def _flips(problems: int, resamples: int, seed: int) -> "Iterator[np.ndarray]":
+    """Problems x some, until there are `resamples`."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        yield rng.integers(2, size=(problems, min(RESAMPLES_AT_ONCE, resamples - start))).astype(np.float64)
 
 
 def _divide(above: "np.ndarray", below: "np.ndarray") -> "np.ndarray":

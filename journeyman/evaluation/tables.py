@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from journeyman.evaluation.ladder import Change, StageRow
+from journeyman.evaluation.measures import Measure
 from journeyman.pages.table import Table
+
+MEASURES = (
+    "Brackets are 95 % intervals; p is two-sided, of the difference to the stage before on the same problems: McNemar's "
+    "test for greedy, else exchanging the two policies problem by problem. Many lines: some p are small by chance."
+)
+LEAST_SHOWN = 0.001
+"""Of p: about what 1000 resamples can tell from 0."""
 
 
 def table(stages: Sequence[StageRow]) -> Table:
@@ -48,6 +56,13 @@ def family_table(stages: Sequence[StageRow]) -> Table:
     return Table(columns=("family", "problems", *(stage.name for stage in stages)), rows=tuple(rows))
 
 
+def measure_table(stages: Sequence[StageRow]) -> Table:
+    """A line a measure that some policy has, for each policy value, interval and p against the one before."""
+    names = dict.fromkeys(name for stage in stages for name, found in stage.measures.items() if found)
+    rows = [(name, *(_measure(stage.measures.get(name)) for stage in stages)) for name in names]
+    return Table(columns=("measure", *(stage.name for stage in stages)), rows=tuple(rows))
+
+
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
@@ -58,6 +73,15 @@ def percents(ends: tuple[float, float] | None) -> str:
 
 def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _measure(found: Measure | None) -> str:
+    if found is None:
+        return "-"
+    shown = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    if found.paired is None:
+        return shown
+    return f"{shown} p {found.paired.p:.2g}" if found.paired.p >= LEAST_SHOWN else f"{shown} p <{LEAST_SHOWN}"
 
 
 def _gain(change: Change | None) -> str:

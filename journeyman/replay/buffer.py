@@ -1,12 +1,31 @@
-"""A bounded buffer of past successes with their advantages at the time."""
+"""A bounded buffer of past successes: trajectories lie in Parquet segments, what is known of them in an index."""
 
-import random
-from collections.abc import Sequence
+import json
+import math
+import os
+import shutil
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+
+from journeyman.config import ReplayConfig
+from journeyman.replay.index import Index
+from journeyman.replay.parts import PRIORITIES, Floats, one_a_problem, only_with_calls, probability, recalibration
 from journeyman.seeds import derive
-from journeyman.trajectory import Trajectory, read_trajectories, write_trajectories
+from journeyman.trajectory import Trajectory, from_row, schema, write_trajectories
+
+INDEX, STATE, SEGMENTS = "replay.parquet", "replay.json", "replay"
+LOOKED_THROUGH = 4
+"""Trajectories that are scored for each one that is asked for, at most, where their probability decides (ours)."""
+
+Score = Callable[[Sequence[Trajectory]], Sequence[Sequence[float]]]
+"""Log-probabilities, nats, that the policy as it is now gives to the tokens that each trajectory learns from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,42 +34,188 @@ class Replayed:
 
     trajectory: Trajectory
     advantage: float
-    """Mean advantage on its learned tokens when it was sampled."""
+    """Mean advantage on its learned tokens when it was sampled, or anew where the buffer recalibrates."""
 
 
 class ReplayBuffer:
-    """Keeps at most `capacity` trajectories of positive advantage, none older than `max_age` policy versions."""
+    """Keeps trajectories of positive advantage: so many, so old, so often used and such as its config says.
 
-    def __init__(self, capacity: int, max_age: int, seed: int) -> None:
-        self._capacity, self._max_age, self._seed = capacity, max_age, seed
-        self._kept: list[Replayed] = []
+    Args:
+        config: what is kept and drawn.
+        seed: of the draws; each follows from it and the step.
+        folder: of the segments; emptied first, for a checkpoint has links of its own. None: a temporary one.
+
+    Memory holds the index alone, some 60 bytes a trajectory. NOT covered: buffers handed from stage to stage.
+    """
+
+    def __init__(self, config: ReplayConfig, seed: int, folder: Path | None = None) -> None:
+        self._config, self._seed, self._folder = config, seed, folder
+        self._index, self._segments = Index.of(), 0
+        self._groups: deque[tuple[float, float]] = deque(
+            maxlen=config.recalibration.history if config.recalibration else 0
+        )
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._index)
+
+    def observe(self, rewards: Sequence[Sequence[float]]) -> None:
+        """Take note of what a step's groups earned; only recalibration asks for it."""
+        self._groups.extend((float(np.mean(group)), float(np.std(group))) for group in rewards if group)
 
     def add(self, found: Sequence[Replayed], *, version: int) -> None:
         """Take in successes, drop the old and, beyond the capacity, the oldest."""
-        kept = [*self._kept, *(r for r in found if r.advantage > 0)]
-        kept = [r for r in kept if version - r.trajectory.policy_version <= self._max_age]
-        self._kept = kept[len(kept) - self._capacity :] if len(kept) > self._capacity else kept
+        config = self._config
+        taken = [r for r in found if r.advantage > 0]
+        if config.only_with_calls:
+            taken = [r for r in taken if only_with_calls(len(r.trajectory.calls))]
+        if config.one_a_problem:
+            taken.sort(key=lambda r: r.advantage)
+        if taken and config.capacity:
+            write_trajectories([r.trajectory for r in taken], self._path(self._segments))
+            rows = [_facts(r, row) | {"segment": self._segments, "step": version} for row, r in enumerate(taken)]
+            self._index = self._index.joined(Index.of(rows))
+            self._segments += 1
+        self._drop(version)
 
-    def sample(self, count: int, *, step: int) -> list[Replayed]:
-        """Up to `count` different trajectories, seeded by step."""
-        rng = random.Random(derive(self._seed, "replay", step))
-        return rng.sample(self._kept, min(count, len(self._kept)))
+    def _drop(self, version: int) -> None:
+        config, index = self._config, self._index
+        kept = version - index["policy_version"] <= config.max_age
+        if config.max_uses is not None:
+            kept &= index["uses"] < config.max_uses
+        index = index if kept.all() else index.where(kept)
+        if config.one_a_problem:
+            index = index.where(one_a_problem(index["problem"]))
+        self._index = index.where(slice(max(0, len(index) - config.capacity), None))
+        needed = {self._path(number) for number in np.unique(self._index["segment"]).tolist()}
+        for path in self._place().glob("*.parquet"):
+            if path not in needed:
+                path.unlink()
+
+    def sample(self, count: int, *, step: int, score: Score | None = None) -> list[Replayed]:
+        """Up to `count` different trajectories, seeded by step; each counts as used. `score`: see `probability`."""
+        if self._config.when_full and len(self) < self._config.capacity:
+            return []
+        advantages, places = self._advantages(), self.places(count, step=step)
+        if self._config.probability is None:
+            found = dict(zip(places, self._read(places), strict=True))
+        elif score is None:
+            raise ValueError("`probability` needs `score`")
+        else:
+            found = self._likely(places, count, score)
+        self._index["uses"][list(found)] += 1
+        return [Replayed(trajectory=t, advantage=float(advantages[place])) for place, t in found.items()]
+
+    def places(self, count: int, *, step: int) -> list[int]:
+        """Where in the index the draw of a step falls: `count` places, or more where probability decides among them."""
+        wanted = count * (1 if self._config.probability is None else LOOKED_THROUGH)
+        advantages = self._advantages()
+        usable = np.ones(len(self), dtype=bool) if self._config.recalibration is None else advantages > 0
+        if self._config.max_uses is not None:
+            usable &= self._index["uses"] < self._config.max_uses
+        draw, seed = PRIORITIES[self._config.priority], derive(self._seed, "replay", step)
+        if usable.all():
+            return draw(advantages, wanted, seed, self._config.exponent)
+        chosen = np.flatnonzero(usable)
+        return chosen[draw(advantages[chosen], wanted, seed, self._config.exponent)].tolist()
+
+    def _advantages(self) -> Floats:
+        if self._config.recalibration is None or not self._groups:
+            return self._index["advantage"]
+        means, deviations = zip(*self._groups, strict=True)
+        return recalibration(self._index["reward"], means, deviations, scale=self._config.recalibration.scale)
+
+    def _likely(self, places: Sequence[int], count: int, score: Score) -> dict[int, Trajectory]:
+        """The first `count` whose probability lies in the band."""
+        found: dict[int, Trajectory] = {}
+        for start in range(0, len(places), max(1, count)):
+            looked_at = places[start : start + count]
+            read = self._read(looked_at)
+            for place, trajectory, logprobs in zip(looked_at, read, score(read), strict=True):
+                if len(found) < count and self._config.probability and probability(logprobs, self._config.probability):
+                    found[place] = trajectory
+            if len(found) == count:
+                break
+        return found
+
+    def _read(self, places: Sequence[int]) -> list[Trajectory]:
+        """Trajectories from their segments, each of which is opened once."""
+        import pyarrow.parquet as pq
+
+        segments, rows = self._index["segment"][list(places)], self._index["row"][list(places)]
+        found: dict[int, Trajectory] = {}
+        for segment in np.unique(segments).tolist():
+            here = np.flatnonzero(segments == segment)
+            read = pq.read_table(self._path(segment), schema=schema()).take(rows[here]).to_pylist()
+            found |= {int(i): from_row(row) for i, row in zip(here, read, strict=True)}
+        return [found[i] for i in range(len(places))]
 
     def save(self, folder: Path) -> None:
-        """Write the buffer as Parquet, so that SQL can ask it too."""
-        stored = [
-            r.trajectory.scored(r.trajectory.reward, {**r.trajectory.reward_parts, "replay_advantage": r.advantage})
-            for r in self._kept
-        ]
-        write_trajectories(stored, folder / "replay.parquet")
+        """Write the index, and link to the segments; `load` brings a buffer to the same state."""
+        self._index.write(folder / INDEX)
+        (folder / STATE).write_text(json.dumps({"segments": self._segments, "groups": list(self._groups)}))
+        (folder / SEGMENTS).mkdir()
+        for path in self._place().glob("*.parquet"):
+            _link(path, folder / SEGMENTS / path.name)
 
     def load(self, folder: Path) -> None:
         """The inverse of `save`."""
-        self._kept = []
-        for stored in read_trajectories(folder / "replay.parquet"):
-            parts = dict(stored.reward_parts)
-            advantage = parts.pop("replay_advantage")
-            self._kept.append(Replayed(trajectory=stored.scored(stored.reward, parts), advantage=advantage))
+        state = json.loads((folder / STATE).read_text())
+        self._index, self._segments = Index.read(folder / INDEX), state["segments"]
+        self._groups.clear()
+        self._groups.extend((mean, deviation) for mean, deviation in state["groups"])
+        shutil.rmtree(self._place())
+        for path in (folder / SEGMENTS).glob("*.parquet"):
+            _link(path, self._place() / path.name)
+
+    def export(self, path: Path) -> None:
+        """Write what is kept as a table for SQL: a row a trajectory, which stands in full among the stage's rollouts."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = dict(self._index.columns)
+        segments, rows = columns.pop("segment"), columns.pop("row")
+        del columns["problem"]
+        names = pa.schema([schema().field(name) for name in ("id", "problem_id", "family")])
+        read = [
+            pq.read_table(self._path(number), columns=names.names).take(rows[segments == number])
+            for number in np.unique(segments).tolist()
+        ]
+        table = pa.concat_tables([names.empty_table(), *read])  # the index is in the order of its segments
+        for name, values in columns.items():
+            table = table.append_column(name, pa.array(values))
+        pq.write_table(table, path, compression="zstd")
+
+    def _path(self, segment: int) -> Path:
+        return self._place() / f"segment-{segment:08d}.parquet"
+
+    def _place(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="journeyman-replay-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+
+def _facts(replayed: Replayed, row: int) -> dict[str, float]:
+    t = replayed.trajectory
+    learned = [logprob for logprob, mask in zip(t.logprobs, t.loss_mask, strict=True) if mask]
+    return {
+        "row": row,
+        "problem": int.from_bytes(blake2b(t.problem_id.encode(), digest_size=8).digest(), signed=True),
+        "policy_version": t.policy_version,
+        "advantage": replayed.advantage,
+        "reward": math.nan if t.reward is None else t.reward,
+        "perplexity": math.exp(-math.fsum(learned) / len(learned)) if learned else math.nan,
+        "calls": len(t.calls),
+        "uses": 0,
+    }
+
+
+def _link(path: Path, other: Path) -> None:
+    """A second name for a file that is never written again; a copy where the disk knows no links."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)

@@ -77,15 +77,19 @@ def abstain(group: Sequence[Trajectory], *, value: Share = 0.3, phrases: tuple[s
     that the environment calls right, where there is no answer, earns 1. In the paper nothing is paid for abstaining: a
     model trained by `mash` abstains by asking for a search that it can't have.
     """
-    known = {normal_string(phrase) for phrase in phrases}
-    return [_abstained(t, value, known) if scorable(t) else UNSCORED for t in group]
+    return [_abstained(t, value, phrases) if scorable(t) else UNSCORED for t in group]
 
 
-def _abstained(trajectory: Trajectory, value: float, known: set[str]) -> Score:
-    verdict = float(bool(trajectory.correct))
-    abstained = normal_string((trajectory.answer or "").strip(" .!\n")) in known
+def _abstained(trajectory: Trajectory, value: float, phrases: tuple[str, ...]) -> Score:
+    verdict, abstained = float(bool(trajectory.correct)), abstains(trajectory, phrases=phrases)
     total = value if abstained and not verdict else verdict
     return Score(total=total, parts={"correct": verdict, "abstained": float(abstained)})
+
+
+def abstains(trajectory: Trajectory, *, phrases: tuple[str, ...] = UNKNOWN) -> bool:
+    """Whether its answer is one of `phrases`, whatever the case and punctuation, and nothing else."""
+    answer = normal_string((trajectory.answer or "").strip(" .!\n"))
+    return answer in {normal_string(phrase) for phrase in phrases}
 
 
 Answer = float | str | tuple[float, float]

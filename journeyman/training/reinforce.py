@@ -13,21 +13,25 @@ import numpy as np
 from journeyman.config import OptimizerConfig, PipelineConfig, RlConfig, TreeRollouts
 from journeyman.credit.base import Floats
 from journeyman.curriculum import CURRICULA
+from journeyman.errors import PausedError
 from journeyman.problem import Problem, train_files
 from journeyman.progress import Observer
-from journeyman.replay.buffer import ReplayBuffer, Replayed
+from journeyman.replay import ReplayBuffer, Replayed
+from journeyman.replay.parts import warmup
 from journeyman.rollout.job import RolloutJob, SamplerPool, attempt_all
 from journeyman.seeds import derive
 from journeyman.synthesis.problems import read_problems
 from journeyman.training.checkpoints import Checkpoints
-from journeyman.training.crediting import Crediting
+from journeyman.training.crediting import Crediting, contexts
 from journeyman.training.handle import LearnerHandle, LearnerSpec, Row
+from journeyman.training.mismatch import mismatch
 from journeyman.training.process import ProcessModel
 from journeyman.training.rollout_metrics import rollout_metrics
 from journeyman.training.rows import minibatches, rows_of
 from journeyman.training.scoring import Scorer, for_rewards
 from journeyman.training.supplies import Supplies
 from journeyman.training.sync import sync_weights
+from journeyman.training.watch import Unwatched, Watch
 from journeyman.training.workers import Workers
 from journeyman.trajectory import Trajectory, read_trajectories, write_trajectories
 
@@ -35,6 +39,7 @@ TRACED = 4
 """Trajectories of a checkpointed step that are handed to the observer as traces."""
 WEIGHT = "weight"
 """Key of a problem's data: what its rows weigh in the loss, such as more for the hard ones (#125)."""
+PAUSED = "look at its metrics and traces; started again with the same config, it goes on from this step's checkpoint"
 PROBED = 8
 """Trajectories that the sampler and the learner score after each weight sync."""
 
@@ -49,10 +54,12 @@ def run_rl(
     work: Path,
     workers: Workers,
     observer: Observer,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train the policy of a model folder on a problem set; write `out/policy` and `out/trajectories.parquet`.
 
     A next try with the same `work` goes on from its last checkpoint and ends where an unbroken run ends.
+    Raises `PausedError` where the watch wants it: a next try goes on from there, too.
     """
     started = time.perf_counter()
     seed = derive(config.seed, "rl", stage.name)
@@ -72,23 +79,31 @@ def run_rl(
             seed=seed,
             folder=work / "judged",
         ),
+        watch=watch,
         for_credits=Supplies(stage, learner, process=_process(stage, policy, seed, workers), policy=policy),
+        replayed=work / "replayed",
     )
     store = _Store(work)
     resumed_at = store.restore(loop)
-    while loop.step < stage.steps:
+    while loop.step < stage.steps and not loop.watch.stopped:
         metrics = loop.advance()
         store.keep(loop.sampled, step=loop.step)
         observer.metrics(metrics, step=loop.step)
         observer.progress(loop.step, stage.steps, f"accuracy {metrics.get('rollout/accuracy', 0.0):.2f}")
-        if loop.step % stage.checkpoint_every == 0 or loop.step == stage.steps:
+        ends = loop.step == stage.steps or loop.watch.stopped or loop.watch.paused
+        if ends or loop.step % stage.checkpoint_every == 0:
             observer.trajectories(loop.sampled[:TRACED], step=loop.step)
             store.save(loop)
+        if loop.watch.paused:
+            raise PausedError(loop.watch.paused, place=f"rl-{stage.name}", remedy=PAUSED)
     loop.learner.save_model(out / "policy")
     trajectories = store.collect()
     write_trajectories(trajectories, out / "trajectories.parquet")
+    if stage.replay.capacity:
+        loop.replay.export(out / "replay.parquet")
     return {
-        "steps": stage.steps,
+        "steps": loop.step,
+        **({"stopped": loop.watch.stopped} if loop.watch.stopped else {}),
         "resumed_at_step": resumed_at,
         "trajectories": len(trajectories),
         "sampled_tokens": sum(sum(t.loss_mask) for t in trajectories),
@@ -131,17 +146,20 @@ class ReinforceLoop:
         seed: int,
         for_rewards: Mapping[str, Any] | None = None,
         for_credits: Supplies | None = None,
+        watch: Watch | None = None,
+        replayed: Path | None = None,
     ) -> None:
-        """`for_rewards`: what they may need besides their history, by name."""
+        """`for_rewards`: what they may need besides their history, by name; `replayed`: folder of the replay buffer."""
         self.stage, self.learner, self._samplers, self._seed = stage, learner, samplers, seed
         self.step = 0
         self.sampled: list[Trajectory] = []
         """The last step's trajectories, scored."""
         self.scorer = Scorer(stage, for_rewards or {})
+        self.watch = watch or Unwatched()
         self.supplies = for_credits or Supplies(stage, learner)
         self._crediting = Crediting(stage, self.supplies.arrays())
-        self.curriculum = CURRICULA[stage.curriculum.type](problems, derive(seed, "curriculum"))
-        self.replay = ReplayBuffer(stage.replay.capacity, stage.replay.max_age, seed)
+        self.curriculum = CURRICULA[stage.curriculum.type](problems, derive(seed, "curriculum"), stage.curriculum)
+        self.replay = ReplayBuffer(stage.replay, seed, replayed)
 
     def advance(self) -> dict[str, float]:
         """Sample, score, learn, sync. Returns the step's metrics."""
@@ -154,6 +172,7 @@ class ReinforceLoop:
         metrics = rollout_metrics(self.sampled) | self._learn(groups, problems)
         learned = time.perf_counter()
         self.step += 1
+        metrics |= self.watch.look(groups, metrics, step=self.step)
         difference = self.sync()
         tokens = sum(sum(t.loss_mask) for t in self.sampled)
         return metrics | {
@@ -216,16 +235,34 @@ class ReinforceLoop:
                 t, advantages, group, weight=weight[t.problem_id], weights=self.supplies.token_weights(t)
             )
         ]
-        replayed = self.replay.sample(round(self.stage.replay.fraction * len(rows)), step=self.step)
-        rows += [
-            row
-            for number, r in enumerate(replayed)
-            for row in rows_of(r.trajectory, r.advantage * np.array(r.trajectory.loss_mask), len(groups) + number)
-        ]
+        metrics = {"rollout/groups_used_fraction": used / len(groups), **along}
         if self.stage.replay.capacity:
+            self.replay.observe([[t.reward for t in group if t.reward is not None] for group in groups])
+            count = round(self.stage.replay.fraction * len(rows))
+            replayed = self.replay.sample(count, step=self.step, score=self._score_learned)
+            rows += self._rows_again(replayed, len(groups))
             fresh = [Replayed(trajectory=t, advantage=_mean_advantage(t, a)) for t, a, _ in pairs]
             self.replay.add(fresh, version=self.step)
-        return {"rollout/groups_used_fraction": used / len(groups), **along, **self._update(rows)}
+            metrics |= _replay_metrics(self.replay, replayed, step=self.step)
+        return {**metrics, **self._update(rows)}
+
+    def _rows_again(self, replayed: Sequence[Replayed], first_group: int) -> list[Row]:
+        weight = warmup(self.step, self.stage.replay.warmup)
+        return [
+            row
+            for number, r in enumerate(replayed, first_group)
+            for row in rows_of(r.trajectory, r.advantage * np.array(r.trajectory.loss_mask), number, weight=weight)
+        ]
+
+    def _score_learned(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
+        """Log-probabilities of the tokens that each trajectory learns from, as the learner is now."""
+        places = contexts(trajectories)
+        scores = self.learner.score([trajectories[i].token_ids[s] for i, s in places], self.stage.temperature)
+        learned: list[list[float]] = [[] for _ in trajectories]
+        for (i, s), score in zip(places, scores, strict=True):
+            mask = trajectories[i].loss_mask[s][1:]
+            learned[i] += [logprob for logprob, m in zip(score, mask, strict=True) if m]
+        return learned
 
     def _update(self, rows: Sequence[Row]) -> dict[str, float]:
         stage = self.stage
@@ -237,9 +274,10 @@ class ReinforceLoop:
         )
         if stage.recompute_logprobs:
             batches = [self._with_old_logprobs(batch) for batch in batches]
+        apart = mismatch([row for batch in batches for row in batch])
         found = [self.learner.step(batch, stage.objective) for batch in batches]
         names = {name for metrics in found for name in metrics}
-        return {name: fmean([metrics[name] for metrics in found if name in metrics]) for name in names}
+        return {name: fmean([metrics[name] for metrics in found if name in metrics]) for name in names} | apart
 
     def _with_old_logprobs(self, rows: Sequence[Row]) -> list[Row]:
         """With what the learner says before its first update: log-probabilities, and their means where those are asked for."""
@@ -270,17 +308,25 @@ class ReinforceLoop:
             "curriculum": self.curriculum.state_dict(),
             "history": self.scorer.history.state_dict(),
             "supplies": self.supplies.state_dict(),
+            "watch": self.watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.curriculum.load_state_dict(state["curriculum"])
         self.scorer.history.load_state_dict(state["history"])
         self.supplies.load_state_dict(state["supplies"])
+        self.watch.load_state_dict(state["watch"])
         self.step = state["step"]
 
 
 def _mean_advantage(trajectory: Trajectory, advantages: Floats) -> float:
     return float(advantages.sum()) / max(1, sum(trajectory.loss_mask))
+
+
+def _replay_metrics(buffer: ReplayBuffer, replayed: Sequence[Replayed], *, step: int) -> dict[str, float]:
+    ages = [step - r.trajectory.policy_version for r in replayed]
+    found = {"replay/kept": float(len(buffer)), "replay/replayed": float(len(replayed))}
+    return found | ({"replay/age_mean": fmean(ages)} if ages else {})
 
 
 class _Store:

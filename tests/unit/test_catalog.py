@@ -1,7 +1,6 @@
 """The catalog: every registered part, found where it is written and tested."""
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -14,6 +13,8 @@ from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
+from journeyman.monitors import MONITORS
+from journeyman.replay import PARTS as REPLAY_PARTS
 from journeyman.rollout.formats import CALL_FORMATS
 from journeyman.synthesis.strategies import STRATEGIES
 from journeyman.tools import TOOLS
@@ -29,8 +30,10 @@ NAMES = {
     "credit combinator": ["+", *credit.COMBINATORS],
     "objective": list(OBJECTIVES),
     "curriculum": list(CURRICULA),
+    "replay": list(REPLAY_PARTS),
     "curation rule": list(RULES),
     "grader": list(GRADERS),
+    "monitor": list(MONITORS),
     "call format": list(CALL_FORMATS),
     "data format": list(FORMATS),
     "sampler": list(arms(SamplerConfig)),
@@ -56,7 +59,7 @@ def test_every_part_says_what_it_is(tmp_path: Path) -> None:
 
 def test_what_the_config_can_choose_is_registered() -> None:
     assert set(arms(ObjectiveConfig)) == set(OBJECTIVES)
-    assert set(get_args(CurriculumConfig.model_fields["type"].annotation)) == set(CURRICULA)
+    assert set(arms(CurriculumConfig)) == set(CURRICULA)
 
 
 def test_papers_and_options_come_from_the_code(tmp_path: Path) -> None:
@@ -131,6 +134,7 @@ REWARD_ROWS = {
 CREDIT_ROWS = {40, 42, 50, 68, 79, 97, 98, 117, 118, 130, 135, 155, 165, 182, 192, 195, 210}
 OBJECTIVE_ROWS = {6, 71, 125, 154, 158, 172, 174, 175, 177, 184, 191, 217, 225}
 DATA_ROWS = {3, 7, 19, 32, 76, 88, 147, 149, 150, 163, 170, 181, 196, 199, 200}
+CURRICULUM_ROWS = {6, 19, 86, 87, 170, 188, 196}
 """Numbers in the ledger of papers of the systems whose home is one of them; of data: synthesis, curation and sft."""
 STATUSES = {"verified", "secondary", "derived"}
 
@@ -142,6 +146,7 @@ STATUSES = {"verified", "secondary", "derived"}
         (("credit", "credit combinator", "reward combinator", "reward"), CREDIT_ROWS),
         (("objective", "credit", "credit combinator", "reward combinator", "reward"), OBJECTIVE_ROWS),
         (("strategy", "curation rule", "merge"), DATA_ROWS),
+        (("curriculum",), CURRICULUM_ROWS),
     ],
 )
 def test_every_row_of_the_ledger_is_there_with_how_surely_it_is_known(kinds: tuple[str, ...], rows: set[int]) -> None:
@@ -152,7 +157,7 @@ def test_every_row_of_the_ledger_is_there_with_how_surely_it_is_known(kinds: tup
 
 KINDS = [
     *("reward", "reward combinator", "credit", "credit combinator", "objective"),
-    *("curation rule", "strategy", "merge"),
+    *("curation rule", "strategy", "merge", "curriculum"),
 ]
 
 

@@ -7,11 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from journeyman.config import CurriculumConfig
+from journeyman.config.base import Config
+from journeyman.config.curriculum import CurriculumStage, SetsCurriculum
+from journeyman.config.shape import arms
 from journeyman.curriculum import CURRICULA, Curriculum
 from journeyman.curriculum.families import Uniform, Weakest
 from tests.unit.fakes import problem, trajectory
 
 POOL = [problem(f"{family} {i}?", family=family) for family in ("arithmetic", "lookup", "tables") for i in range(7)]
+
+SETS = SetsCurriculum(
+    stages=[CurriculumStage(sets=["arithmetic"], steps=3), CurriculumStage(sets=["lookup", "tables"])], earlier=0.3
+)
+
+
+def options(name: str) -> Config:
+    """What a curriculum has by default; sets have none."""
+    return SETS if name == "sets" else arms(CurriculumConfig)[name]()  # type: ignore[return-value]
 
 
 @given(st.integers(0, 99), st.lists(st.integers(1, 9), max_size=12))
@@ -24,7 +37,7 @@ def test_uniform_gives_every_problem_once_before_any_comes_twice(seed: int, coun
         assert len(set(epoch)) == len(epoch)
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+def test_uniform_by_hand_has_orders_of_its_own_by_epoch_and_seed() -> None:
     first, second = (Uniform(POOL, 1).choose(42, step=0)[i : i + 21] for i in (0, 21))
     assert first != second and sorted(p.id for p in first) == sorted(p.id for p in second)
     assert Uniform(POOL, 2).choose(21, step=0) != first == Uniform(POOL, 1).choose(21, step=0)
@@ -38,7 +51,7 @@ def passed(family: str, *verdicts: bool | None):
     return [trajectory(family=family, correct=verdict) for verdict in verdicts]
 
 
-def test_weakest_moves_to_the_families_that_fail() -> None:
+def test_weakest_by_hand_moves_to_the_families_that_fail() -> None:
     curriculum = Weakest(POOL, 0)
     for _ in range(20):
         curriculum.update([*passed("arithmetic", True, True), *passed("lookup", False), *passed("tables", True, False)])
@@ -61,13 +74,18 @@ def test_weakest_takes_running_means_and_leaves_out_what_has_no_verdict() -> Non
 @pytest.mark.parametrize("name", CURRICULA)
 def test_a_restored_curriculum_goes_on_as_the_unbroken_one(name: str) -> None:
     def fresh() -> Curriculum:
-        return CURRICULA[name](POOL, 3)
+        return CURRICULA[name](POOL, 3, options(name))
 
     def advance(curriculum: Curriculum, steps: range) -> list[list[str]]:
         chosen = []
         for step in steps:
             problems = curriculum.choose(5, step=step)
-            curriculum.update([trajectory(family=p.family, correct=step % 2 == 0) for p in problems])
+            attempts = [
+                trajectory(family=p.family, problem_id=p.id, correct=(step + place + i) % 3 == 0)
+                for place, p in enumerate(problems)
+                for i in range(4)
+            ]
+            curriculum.update(attempts)
             chosen.append([p.id for p in problems])
         return chosen
 
@@ -86,7 +104,7 @@ def test_a_restored_curriculum_goes_on_as_the_unbroken_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", CURRICULA)
 def test_a_state_with_other_keys_is_refused(name: str) -> None:
-    curriculum = CURRICULA[name](POOL, 0)
+    curriculum = CURRICULA[name](POOL, 0, options(name))
     good = curriculum.state_dict()
     for bad in ({}, {**good, "more": 1}, dict(list(good.items())[1:])):
         with pytest.raises(KeyError):

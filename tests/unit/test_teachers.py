@@ -383,7 +383,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Server  # type: ignore[assignment]
 
     def do_POST(self) -> None:
-        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        text = self.rfile.read(size := int(self.headers["Content-Length"])).decode()
+        if len(text.encode()) < size:  # whoever asked was killed meanwhile
+            return
         number = self.server.count()
         self.server.on_request(number)
         if self.server.fails(number):

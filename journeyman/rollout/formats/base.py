@@ -13,6 +13,8 @@ MAX_DEPTH = 32
 THOUGHT = ("<think>", "</think>")
 ANSWER = ("<answer>", "</answer>")
 RESPONSE = ("<tool_response>", "</tool_response>")
+INVENTED = "a tool response that no tool gave"
+"""Error of a turn in which the policy writes what only tools write."""
 
 
 class TurnError(ValueError):
@@ -56,7 +58,7 @@ def split_thought(text: str) -> tuple[str, str]:
 def check_visible(visible: str, responses: Sequence[str] = RESPONSE) -> None:
     """No tool response that no tool gave, and no second thought. Raises `TurnError`."""
     if any(tag in visible for tag in responses):
-        raise TurnError("a tool response that no tool gave")
+        raise TurnError(INVENTED)
     if any(tag in visible for tag in THOUGHT):
         raise TurnError("<think> is not at the start, or not opened")
 

@@ -1,0 +1,48 @@
+"""Who watches a training run: it is shown every step and may have the run paused or ended."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from journeyman.trajectory import Trajectory
+
+
+class Watch(Protocol):
+    """Watches an rl stage. Its state goes into the stage's checkpoints."""
+
+    @property
+    def paused(self) -> str:
+        """Why the last step it looked at has to be the last for now; empty where it hasn't."""
+        ...
+
+    @property
+    def stopped(self) -> str:
+        """Why the stage ends early; empty where it doesn't."""
+        ...
+
+    def look(
+        self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], *, step: int
+    ) -> dict[str, float]:
+        """Look at a step, the `step`-th of the stage from 1 on: its scored groups and its metrics. Returns more metrics."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Unwatched:
+    """A Watch that looks away."""
+
+    paused = stopped = ""
+
+    def look(
+        self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], *, step: int
+    ) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
