@@ -32,7 +32,7 @@ TINY = (
         for option in ("problems=4", "group=2", "max_new_tokens=8")
     ),
     *("rl.accuracy.checkpoint_every=1", "rl.efficiency.steps=1", "rl.accuracy.dynamic_sampling=false"),
-    *("evaluate.samples=1", "evaluate.max_new_tokens=8", "evaluate.bootstrap=100"),
+    *("evaluate.samples=1", "evaluate.max_turns=2", "evaluate.max_new_tokens=8", "evaluate.bootstrap=100"),
 )
 
 
