@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+EVALUATED = ("dev", "heldout")
+"""Splits that are evaluated on: nothing is learned from them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:

@@ -15,6 +15,13 @@ from journeyman.problem import Problem
 if TYPE_CHECKING:
     import pyarrow as pa
 
+KIND = "kind"
+"""Key of a trajectory's provenance: what sort of lesson it is, such as `world_model`."""
+PLAIN = "trajectory"
+"""The kind of those that don't say."""
+UNLEARNED = "unlearned_turns"
+"""Key of a trajectory's provenance: numbers of turns that are shown but not learned from, such as erroneous ones (#7)."""
+
 
 class StopReason(StrEnum):
     """Why a trajectory ended."""
@@ -374,6 +381,9 @@ def read_trajectories(path: Path) -> list[Trajectory]:
 
 
 __all__ = [
+    "KIND",
+    "PLAIN",
+    "UNLEARNED",
     "Fault",
     "Image",
     "Message",

@@ -7,7 +7,6 @@
 `Curation.take` reads what this wrote, and the rules that compare rows go on from there.
 """
 
-import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, get_type_hints
 from journeyman.curation.base import Each, Rows
 from journeyman.curation.engine import TEXTS, Source, check_rules, columns_of, labels_of, shaped
 from journeyman.curation.rules import RULES, VOCABULARY, build_rule
-from journeyman.curation.rules.sql import quoted
+from journeyman.curation.rules.sql import named, quoted
 from journeyman.errors import ConfigError
 from journeyman.expressions import names
 
@@ -142,7 +141,7 @@ def drops_of(block: Block, query: str) -> "pa.Table":
     """What a query made by `judging` finds in a block."""
     import duckdb
 
-    path = quoted(glob.escape(block.file))
+    path = named(block.file)
     with duckdb.connect(config={"threads": "1"}) as database:
         position = f"{block.start} + file_row_number"
         database.execute(f"""

@@ -1,6 +1,5 @@
 """What a data card shows of kept and dropped rows, asked of the files by SQL: rows are never all in memory."""
 
-import glob
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from journeyman.curation.base import Kind, Rows
+from journeyman.curation.rules.sql import parquet
 from journeyman.pages.chart import compact, rounded_up
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class _Asking:
 
     def __init__(self, database: "duckdb.DuckDBPyConnection", out: Path, kind: Kind) -> None:
         self._database = database
-        self._files = {name: _file(out / f"{name}.parquet") for name in ("kept", "dropped")}
+        self._files = {name: parquet(out / f"{name}.parquet") for name in ("kept", "dropped")}
         described = database.execute(f"DESCRIBE SELECT * FROM {self._files['dropped']}").fetchall()
         self._columns = frozenset(name for name, *_ in described)
         self._rows = Rows(kind=kind, columns=self._columns, database=database)
@@ -198,12 +198,6 @@ class _Asking:
             SELECT rate, kept, count(*) FROM problems JOIN rates USING (problem_id)
             WHERE rate IS NOT NULL GROUP BY ALL ORDER BY ALL
         """)
-
-
-def _file(path: Path) -> str:
-    """A Parquet file in SQL; its name is a pattern to DuckDB: brackets and stars in a folder's name are not."""
-    name = glob.escape(str(path)).replace("'", "''")
-    return f"read_parquet('{name}')"
 
 
 def binned(counts: Sequence[Counted]) -> tuple[Bin, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from journeyman.curation.base import Each, Kind, Rows
 from journeyman.curation.rules import VOCABULARY, build_rule
-from journeyman.curation.rules.sql import column, quoted
+from journeyman.curation.rules.sql import column, named, parquet, quoted
 from journeyman.errors import ConfigError, DataError, UserError
 from journeyman.expressions import ExpressionError, check
 from journeyman.progress import Observer
@@ -163,7 +163,7 @@ class Curation:
         for file in self.source.files:
             query("INSERT INTO files VALUES (?, ?)", [str(file), start])
             start += _length(file)
-        names = ", ".join(quoted(glob.escape(str(file))) for file in self.source.files)
+        names = ", ".join(named(file) for file in self.source.files)
         position = "journeyman_start + journeyman_row"
         query(f"""
             CREATE OR REPLACE VIEW source AS
@@ -187,8 +187,7 @@ class Curation:
         answer = "answer" if questions.kind == "problem" else "reference"
         picked = ", ".join(f"{name if name in columns else 'NULL'}::VARCHAR" for name in ("id", "question", answer))
         for file in questions.files:
-            path = quoted(glob.escape(str(file)))
-            self.database.execute(f"INSERT INTO evaluation SELECT ?, {picked} FROM read_parquet({path})", [name])
+            self.database.execute(f"INSERT INTO evaluation SELECT ?, {picked} FROM {parquet(file)}", [name])
 
     def take_attempts(self, attempts: Path) -> None:
         """A policy's attempts at the problems: trajectories in Parquet."""
@@ -201,7 +200,7 @@ class Curation:
     def drop(self, rule: str, faults: Path) -> None:
         """Drop rows for faults that were found when they were read: Parquet with position, reason and match."""
         if not self._done(0, rule):
-            self._note(0, rule, f"SELECT * FROM read_parquet({quoted(glob.escape(str(faults)))})")
+            self._note(0, rule, f"SELECT * FROM {parquet(faults)}")
 
     def take(self, rules: Sequence[str], judged: int, drops: Path) -> None:
         """What `journeyman.curation.blocks` found for the first `judged` of the rules that are then to be applied."""
@@ -244,11 +243,11 @@ class Curation:
     def _done(self, number: int, label: str) -> bool:
         return bool(self._fetch("SELECT 1 FROM applied WHERE number = ? AND rule = ?", [number, label]))
 
-    def _note(self, number: int, label: str, query: str, values: Sequence[Any] = (), order: str = "") -> None:
+    def _note(self, number: int, label: str, query: str, order: str = "") -> None:
         """What a rule found, and that it is done: both or nothing."""
         execute = self.database.execute
         execute("CREATE OR REPLACE TABLE found (position BIGINT, reason VARCHAR, match VARCHAR)")
-        execute(f"INSERT INTO found BY NAME {query}", values)
+        execute(f"INSERT INTO found BY NAME {query}")
         assert not self._fetch("SELECT position FROM found GROUP BY position HAVING count(*) > 1 LIMIT 1"), label
         execute("BEGIN")
         execute("INSERT INTO dropped SELECT position, ?, reason, match FROM found", [label])

@@ -1,10 +1,12 @@
 """A policy's attempts as the table that rules see."""
 
-import glob
 from pathlib import Path
 
+from journeyman.curation.rules.sql import CONFIDENCE, parquet
 from journeyman.trajectory import StopReason
 
+ATTEMPTS = "attempts.parquet"
+"""Where stage curate keeps them in its artifact."""
 UNSCORED = tuple(str(reason) for reason in StopReason if not reason.scorable)
 """Stop reasons of attempts that say nothing of the policy."""
 
@@ -15,10 +17,7 @@ def attempts_sql(path: Path) -> str:
     `tools`: whether any was on offer; `confidence`: mean log-probability of a token that the policy sampled, in nats,
     NULL where it sampled none. Attempts that failed through no fault of the policy are left out.
     """
-    file = glob.escape(str(path)).replace("'", "''")
-    learned = "list_sum(loss_mask)"
     return (
         "SELECT problem_id, len(tools) > 0 AS tools, correct, score, "
-        f"list_sum([p FOR p, i IN logprobs IF loss_mask[i] = 1]) / nullif({learned}, 0) AS confidence "
-        f"FROM read_parquet('{file}') WHERE stop_reason NOT IN {UNSCORED}"
+        f"{CONFIDENCE} AS confidence FROM {parquet(path)} WHERE stop_reason NOT IN {UNSCORED}"
     )

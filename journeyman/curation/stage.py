@@ -12,12 +12,12 @@ from typing import Any
 from journeyman.config import PipelineConfig
 from journeyman.curation.card import Origin, origin_of, write_card
 from journeyman.curation.engine import Curation, Funnel, Source, check_rules
+from journeyman.curation.measure import ATTEMPTS
 from journeyman.curation.reading import read_rows
 from journeyman.errors import DataError
-from journeyman.problem import train_files
+from journeyman.problem import EVALUATED, train_files
 from journeyman.progress import Observer
 
-EVALUATED, ATTEMPTS = ("dev", "heldout"), "attempts.parquet"
 PROBLEMS, TRAIN = "problems", "problems/train.parquet"
 """Folder of the curated problems, and those that are kept: where rl finds them in the artifact of stage synthesize, too."""
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from journeyman.config import PipelineConfig, PretrainedModel
 from journeyman.config.measure import MeasureConfig
+from journeyman.curation.measure import ATTEMPTS
 from journeyman.errors import ConfigError, DataError
-from journeyman.problem import Problem
+from journeyman.problem import EVALUATED, Problem
 from journeyman.progress import Observer
 from journeyman.rollout.job import RolloutJob, attempt_all
 from journeyman.seeds import derive
@@ -16,10 +17,8 @@ from journeyman.synthesis.problems import read_problems
 from journeyman.training.workers import Workers
 from journeyman.trajectory import StopReason, Trajectory, schema, write_trajectories
 
-ATTEMPTS = "attempts.parquet"
 CHUNK = 32
 """Problems whose attempts are made together, and stored before the next."""
-EVALUATED = ("dev", "heldout")
 
 
 def measured(

@@ -9,7 +9,7 @@ from journeyman.llm import Chat
 from journeyman.messages import Message
 from journeyman.problem import Problem
 from journeyman.seeds import derive
-from journeyman.trajectory import StopReason, Trajectory, Turn
+from journeyman.trajectory import KIND, StopReason, Trajectory, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,5 +177,5 @@ def trajectory_of(sample: Sample, of: Trajectory) -> Trajectory:
         source=of.source,
         seed=of.seed,
         correct=of.correct,
-        provenance={**of.provenance, "kind": sample.kind, "from": [of.id], **sample.provenance},
+        provenance={**of.provenance, KIND: sample.kind, "from": [of.id], **sample.provenance},
     )

@@ -12,7 +12,6 @@ from journeyman.rewards.judge import split_thought
 from journeyman.rollout.formats.hermes import Hermes
 from journeyman.rollout.job import RolloutJob, SamplerPool, attempt_all
 from journeyman.seeds import derive
-from journeyman.synthesis.scripted import ScriptedTeacher, annotations_teacher
 from journeyman.synthesis.spending import Costs, Meter, book, booked, data_cost
 from journeyman.synthesis.written import WrittenAttempt
 from journeyman.trajectory import Trajectory, Turn, message_to_json
@@ -241,6 +240,3 @@ def _in_default_format(turn: Turn, answer: str | None) -> str:
     if not turn.calls and answer is None:
         return turn.text
     return wire.render(split_thought(turn.text)[0], turn.calls, answer)
-
-
-__all__ = ["Batches", "ChatTeacher", "Manner", "PoolChat", "PoolTeacher", "ScriptedTeacher", "annotations_teacher"]

@@ -32,7 +32,6 @@ class WrittenAttempt:
         self._seed, self._most = seed, max_turns
         offered = replace(problem, tools=tuple(problem.tools if tools is None else tools))
         context = CallContext(trajectory=f"{derive(problem.id, seed):016x}", seed=derive(seed, "world"))
-        self._offered = offered
         self._episode: Episode = environment_of(problem).reset(offered, context)
         self._shown: tuple[tuple[Message, ...], tuple[dict[str, Any], ...]] = ((), ())
         self.turns: list[Turn] = []
@@ -130,14 +129,6 @@ class WrittenAttempt:
         if not parsed.calls:
             self._answer = parsed.answer
         return reaction
-
-    def fork(self, *, seed: int) -> "WrittenAttempt":
-        """Another attempt that goes on from here by itself."""
-        other = WrittenAttempt(self._offered, seed=seed, max_turns=self._most)
-        other._episode.load_state_dict(self._episode.state_dict())
-        other._shown, other.turns, other.stop_reason = self._shown, list(self.turns), self.stop_reason
-        other._answer, other._why = self._answer, self._why
-        return other
 
     async def abandon(self) -> None:
         """Close the world without a verdict."""

@@ -13,14 +13,7 @@ from journeyman.rollout.token_text import token_edges
 from journeyman.training.handle import Row
 from journeyman.training.model import load_tokenizer
 from journeyman.training.token_weights import balanced, key_tokens
-from journeyman.trajectory import Trajectory
-
-KIND = "kind"
-"""Key of a trajectory's provenance: what sort of lesson it is, such as `world_model`."""
-PLAIN = "trajectory"
-"""The kind of those that don't say."""
-UNLEARNED = "unlearned_turns"
-"""Key of a trajectory's provenance: numbers of turns that are shown but not learned from, such as erroneous ones (#7)."""
+from journeyman.trajectory import KIND, PLAIN, UNLEARNED, Trajectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

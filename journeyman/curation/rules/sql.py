@@ -1,5 +1,7 @@
 """SQL that rules share: of the parts of a row, of what a user wrote, of seeded draws."""
 
+import glob
+from pathlib import Path
 from typing import Literal
 
 from journeyman.curation.base import Rows
@@ -39,6 +41,16 @@ def blank(text: str) -> str:
 def quoted(text: str) -> str:
     """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def named(path: Path | str) -> str:
+    """A file's name as an SQL literal: to DuckDB it is a pattern, and brackets and stars in a folder's name are none."""
+    return quoted(glob.escape(str(path)))
+
+
+def parquet(path: Path) -> str:
+    """A Parquet file as an SQL table."""
+    return f"read_parquet({named(path)})"
 
 
 def column(name: str) -> str:

@@ -9,10 +9,7 @@ from journeyman.rollout.formats.hermes import Hermes
 from journeyman.rollout.parse import parse_turn
 from journeyman.synthesis.base import Lesson, Studio, refusal, signed
 from journeyman.synthesis.strategies.replays import fault_of, replayed, reworked
-from journeyman.trajectory import Trajectory, Turn
-
-UNLEARNED = "unlearned_turns"
-"""Key of provenance: turns that stay in the context and have no loss."""
+from journeyman.trajectory import UNLEARNED, Trajectory, Turn
 
 
 async def normalized(lesson: Lesson, studio: Studio, *, most_calls: Count = 5) -> Sequence[Lesson]:

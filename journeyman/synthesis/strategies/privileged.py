@@ -11,13 +11,11 @@ from journeyman.environments.solve_score import shows
 from journeyman.expressions import Count, Share
 from journeyman.problem import Problem, problem_id
 from journeyman.synthesis.base import Lesson, Studio, not_right, refusal, signed
-from journeyman.trajectory import Trajectory, Turn
+from journeyman.trajectory import UNLEARNED, Trajectory, Turn
 
 FACTS = """Known to you alone; never speak of it. A solution of this task saw these milestones, one after the other:
 {milestones}
 Take the steps that reach those that are left. State nothing that no tool has shown yet."""
-UNLEARNED = "unlearned_turns"
-"""Key of the provenance by which sft leaves turns out of the loss."""
 TELLTALES = ("milestone", "milestones")
 """Words by which an attempt speaks of what only the teacher knows (ours)."""
 COMMON = frozenset(

@@ -6,15 +6,12 @@ from typing import Any
 from journeyman.problem import Problem
 from journeyman.synthesis.base import Lesson, Sample, refusal, signed, trajectory_of
 from journeyman.synthesis.written import retold
-from journeyman.trajectory import Trajectory
-
-PLAIN = "trajectory"
-"""The kind of those that don't say."""
+from journeyman.trajectory import KIND, PLAIN, Trajectory
 
 
 def is_attempt(trajectory: Trajectory) -> bool:
     """Whether it is one at its problem, and not a sample that was taken from one."""
-    return trajectory.provenance.get("kind", PLAIN) == PLAIN
+    return trajectory.provenance.get(KIND, PLAIN) == PLAIN
 
 
 async def reworked(lesson: Lesson, change: Callable[[Trajectory], Awaitable[Sequence[Trajectory]]]) -> Lesson:
