@@ -27,7 +27,7 @@ from journeyman.curation.stage import curate
 from journeyman.evaluation.stage import evaluate
 from journeyman.progress import Silent
 from journeyman.synthesis.stage import synthesize
-from journeyman.training.reinforce import run_rl
+from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import run_sft
 
 SHOWN = ("accuracy_sampled", "accuracy_greedy", "tool_calls_per_problem", "needless_calls_per_solved", "seconds")
@@ -79,8 +79,7 @@ class Study:
                 run_rl(
                     config,
                     block,
-                    policy=policy,
-                    problems=self._root / "synthesize",
+                    Inputs(policy=policy, problems=self._root / "synthesize"),
                     out=out,
                     work=out / "work",
                     workers=workers,

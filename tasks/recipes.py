@@ -156,14 +156,29 @@ def _sft(config: PipelineConfig) -> Plan:
     )
 
 
+def handed_on(config: PipelineConfig, block: RlConfig) -> list[str]:
+    """What the block behind inherits of a block's state besides its policy."""
+    place = [other.name for other in config.rl].index(block.name) + 1
+    return sorted(config.rl[place].inherits) if place < len(config.rl) else []
+
+
 def _rl(config: PipelineConfig, block: RlConfig) -> Plan:
-    stage = f"rl-{block.name}"
+    stage, hands_on = f"rl-{block.name}", handed_on(config, block)
     before = ladder(config)[ladder(config).index(stage) - 1]
     return Plan(
         stage=stage,
         modules=["journeyman.training.reinforce", "journeyman.monitors", *WORKERS],
-        config={"rl": _plain(block), "compute": _numerics(config)},
-        inputs={"policy": before, "problems": "curate" if config.curate.problems else "synthesize"},
+        config={
+            "rl": _plain(block),
+            "compute": _numerics(config),
+            **({"hands_on": hands_on} if hands_on else {}),
+        },
+        inputs={
+            "policy": before,
+            "problems": "curate" if config.curate.problems else "synthesize",
+            **({"reference": block.reference} if block.reference else {}),
+            **({"demonstrations": "curate"} if block.uses_demonstrations else {}),
+        },
         tables={"problems": "problems/train.parquet"},
     )
 

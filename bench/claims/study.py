@@ -21,7 +21,7 @@ from journeyman.progress import Silent
 from journeyman.seeds import derive
 from journeyman.synthesis.problems import read_problems
 from journeyman.synthesis.stage import synthesize
-from journeyman.training.reinforce import run_rl
+from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import run_sft
 from journeyman.trajectory import Trajectory, read_trajectories, write_trajectories
 
@@ -164,8 +164,7 @@ def train(config: PipelineConfig, block: RlConfig, policy: Path, out: Path) -> N
         run_rl(
             config,
             block,
-            policy=policy,
-            problems=problems,
+            Inputs(policy=policy, problems=problems),
             out=out,
             work=out / "work",
             workers=workers,

@@ -1,9 +1,10 @@
 """Learner and sampler in this process, without Ray."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from journeyman.config import ComputeConfig
 from journeyman.rollout.job import RolloutJob
@@ -14,6 +15,8 @@ from journeyman.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 class InlineWorkers:
@@ -41,21 +44,56 @@ class InlineWorkers:
 
 
 class InlinePool:
-    """One rollout worker behind the SamplerPool protocol, with an event loop of its own."""
+    """One rollout worker behind the SamplerPool protocol, with an event loop in a thread of its own.
+
+    Calls may come from several threads at once.
+    """
 
     def __init__(self, worker: RolloutWorker) -> None:
         self._worker = worker
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, args=(_threads_here(),), name="sampler", daemon=True)
+        self._thread.start()
+
+    def _serve(self, threads: int) -> None:
+        """`threads`: of torch, which counts them for each of its callers' threads."""
+        import torch
+
+        torch.set_num_threads(threads)
+        self._loop.run_forever()
+
+    def _call(self, work: "Coroutine[Any, Any, T]") -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
-        return self._runner.run(self._worker.rollout(jobs))
+        return self._call(self._worker.rollout(jobs))
 
     def load_weights(self, weights: "Mapping[str, torch.Tensor]", version: int) -> None:
-        self._runner.run(self._worker.load_weights(weights, version))
+        self._call(self._worker.load_weights(weights, version))
 
     def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
-        return self._runner.run(self._worker.score(rows))
+        return self._call(self._worker.score(rows))
 
     def close(self) -> None:
-        self._runner.run(self._worker.close())
-        self._runner.close()
+        """End; whoever still waits for attempts gets an `InfrastructureError`."""
+        self._call(self._worker.close())
+        self._call(_wind_up())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _threads_here() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+async def _wind_up() -> None:
+    """Let what still runs on the loop come to its end."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await asyncio.get_running_loop().shutdown_default_executor()

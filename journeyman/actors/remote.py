@@ -115,6 +115,12 @@ class RemoteLearner:
     def load_checkpoint(self, folder: Path) -> None:
         self._actor.call("load_checkpoint", folder.absolute())
 
+    def save_optimizer(self, folder: Path) -> None:
+        self._actor.call("save_optimizer", folder.absolute())
+
+    def load_optimizer(self, folder: Path) -> None:
+        self._actor.call("load_optimizer", folder.absolute())
+
 
 class RemoteWeights(Mapping[str, "torch.Tensor"]):
     """The learner's weights of one moment, in Ray's object store: fetched when looked at, passed on without."""

@@ -11,7 +11,7 @@ from journeyman.config.objective import GrpoObjective, NllObjective, ObjectiveCo
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.problems import DatasetProblems, GeneratedProblems, ProblemsConfig
 from journeyman.config.replay import RecalibrationConfig, ReplayConfig
-from journeyman.config.rl import CriticConfig, ProcessConfig, RlConfig, TreeRollouts
+from journeyman.config.rl import CriticConfig, ProcessConfig, RlConfig
 from journeyman.config.sft import (
     DistillConfig,
     KeyTokensConfig,
@@ -72,7 +72,6 @@ __all__ = [
     "SynthesizeConfig",
     "TeacherConfig",
     "TorchSampler",
-    "TreeRollouts",
     "VllmSampler",
     "WriterConfig",
 ]

@@ -7,19 +7,28 @@ from pydantic import Field, ValidationInfo, field_validator
 from journeyman.config.base import Config
 
 
-class UniformCurriculum(Config):
+class BaseCurriculum(Config):
+    """What curricula have in common."""
+
+    @property
+    def uses_demonstrations(self) -> bool:
+        """Whether it reads what the cold start learned from (`journeyman.curriculum.base.Shown`)."""
+        return False
+
+
+class UniformCurriculum(BaseCurriculum):
     """Every problem as often as any other."""
 
     type: Literal["uniform"] = "uniform"
 
 
-class WeakestCurriculum(Config):
+class WeakestCurriculum(BaseCurriculum):
     """Families with a low running pass rate come more often."""
 
     type: Literal["weakest"] = "weakest"
 
 
-class RatedCurriculum(Config):
+class RatedCurriculum(BaseCurriculum):
     """What curricula have in common that go by each problem's own pass rate. The defaults are ours."""
 
     window: int = Field(default=16, ge=1, description="Attempts at a problem, the last ones, that its pass rate is of")
@@ -72,7 +81,7 @@ class BalanceCurriculum(RatedCurriculum):
     )
 
 
-class OrderedCurriculum(Config):
+class OrderedCurriculum(BaseCurriculum):
     """From easy to hard."""
 
     type: Literal["ordered"] = "ordered"
@@ -108,7 +117,7 @@ class CurriculumStage(Config):
     )
 
 
-class SetsCurriculum(Config):
+class SetsCurriculum(BaseCurriculum):
     """One set of problems after another."""
 
     type: Literal["sets"] = "sets"

@@ -41,6 +41,18 @@ class PipelineConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _blocks_hand_on(self) -> "PipelineConfig":
+        for place, block in enumerate(self.rl):
+            made = ["sft", *(f"rl-{earlier.name}" for earlier in self.rl[:place])]
+            if block.reference and block.reference not in made:
+                raise ValueError(
+                    f"rl.{block.name}.reference: no stage before is called {block.reference}; there are {', '.join(made)}"
+                )
+            if block.inherits and (fault := _heir_fault(self.rl[place - 1] if place else None, block)):
+                raise ValueError(f"rl.{block.name}.inherits: {fault}")
+        return self
+
+    @model_validator(mode="after")
     def _policy_can_teach(self) -> "PipelineConfig":
         teacher = self.synthesize.teacher
         if teacher.type == "policy" and not teacher.path and self.model.type == "scratch":
@@ -56,3 +68,20 @@ class PipelineConfig(Config):
                 "a model from scratch solves nothing before it is trained: give curate.measure.policy, or model.path"
             )
         return self
+
+
+def _heir_fault(before: RlConfig | None, block: RlConfig) -> str:
+    """Why a block cannot take over what it wants to; empty where it can."""
+    if before is None:
+        return "there is no rl block before it"
+    same = {
+        "optimizer": before.optimizer.type == block.optimizer.type and not (before.lora or block.lora),
+        "curriculum": before.curriculum.type == block.curriculum.type,
+        "replay": bool(before.replay.capacity and block.replay.capacity),
+    }
+    wanted = {
+        "optimizer": "optimizers of the same type, without adapters",
+        "curriculum": "curricula of the same type",
+        "replay": "a replay capacity in both blocks",
+    }
+    return next((f"{name} needs {wanted[name]}" for name in block.inherits if not same.get(name, True)), "")

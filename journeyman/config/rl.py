@@ -12,20 +12,62 @@ from journeyman.config.limits import AttemptLimits
 from journeyman.config.monitors import MonitorsConfig
 from journeyman.config.objective import GrpoObjective, ObjectiveConfig
 from journeyman.config.replay import ReplayConfig
+from journeyman.config.rollout import IndependentRollouts, RolloutConfig
 from journeyman.config.sft import LoraConfig, OptimizerConfig
 
 
-class IndependentRollouts(Config):
-    """Every attempt of a group begins anew."""
+class AsynchronyConfig(Config):
+    """How far sampling may run ahead of learning."""
 
-    type: Literal["independent"] = "independent"
+    staleness: int = Field(
+        default=0,
+        ge=0,
+        description="Steps that the weights of the sampler may lie behind those that learn from its attempts; "
+        "0: sample and learn in turn, 1: one step off",
+    )
+    partial: bool = Field(
+        default=False,
+        description="Attempts go on while new weights come in, and a step takes the groups that are done first: "
+        "nobody waits, but nothing follows from the seed any more",
+    )
+
+    @field_validator("partial")
+    @classmethod
+    def _of_something(cls, partial: bool, info: ValidationInfo) -> bool:
+        if partial and info.data.get("staleness") == 0:
+            raise ValueError("has no effect with staleness 0; set staleness too")
+        return partial
 
 
-class TreeRollouts(Config):
-    """Attempts of a group fork from each other between turns, so that siblings share all that went before."""
+class TargetConfig(Config):
+    """Something reached."""
 
-    type: Literal["tree"] = "tree"
-    roots: int = Field(default=2, ge=1, description="Attempts of a group that begin anew; the others fork from them")
+    metric: str = Field(default="rollout/accuracy", description="One of the stage's metrics")
+    above: float = Field(description="The block ends when its mean over the last steps is above")
+    steps: int = Field(default=3, ge=1, description="How many steps that mean is of")
+
+
+class PlateauConfig(Config):
+    """Nothing gained any more. The defaults are ours."""
+
+    metric: str = Field(default="rollout/accuracy", description="One of the stage's metrics")
+    steps: int = Field(default=10, ge=2, description="The block ends when the mean over so many steps ...")
+    gain: float = Field(default=0.01, ge=0, description="... is not above that of as many before by more than this")
+
+
+class EndsConfig(Config):
+    """What ends a block before its `steps`; its policy is handed on as it is. Monitors end it, too (`stop`)."""
+
+    tokens: int | None = Field(default=None, ge=1, description="Sampled tokens that are enough; empty: any number")
+    seconds: float | None = Field(
+        default=None, gt=0, description="Time that is enough, as the machine has it, tries together; empty: any"
+    )
+    target: TargetConfig | None = Field(default=None, title="Target", description="Empty: none")
+    plateau: PlateauConfig | None = Field(default=None, title="Plateau", description="Empty: none")
+
+
+Inherited = Literal["optimizer", "curriculum", "replay", "history"]
+"""State besides the policy that a block can take over from the one before."""
 
 
 class CriticConfig(Config):
@@ -67,7 +109,19 @@ class RlConfig(AttemptLimits):
     encoder: EncoderConfig = Field(
         default_factory=HashedEncoding, description="For rewards that compare texts by their vectors"
     )
-    rollout: IndependentRollouts | TreeRollouts = Field(default_factory=IndependentRollouts, discriminator="type")
+    rollout: RolloutConfig = Field(default_factory=IndependentRollouts)
+    asynchrony: AsynchronyConfig = AsynchronyConfig()
+    ends: EndsConfig = EndsConfig()
+    inherits: list[Inherited] = Field(
+        default=[],
+        description="What the block takes over from the rl block before besides its policy; `history`: what its "
+        "rewards remember",
+    )
+    reference: str | None = Field(
+        default=None,
+        pattern=r"^(sft|rl-[a-z][a-z0-9-]*)$",
+        description="Stage whose policy the objective holds the policy against; empty: what the block begins with",
+    )
     critic: CriticConfig | None = Field(
         default=None, title="Critic", description="For credits that need values; empty: none"
     )
@@ -77,6 +131,11 @@ class RlConfig(AttemptLimits):
     curriculum: CurriculumConfig = Field(default_factory=UniformCurriculum)
     replay: ReplayConfig = ReplayConfig()
     monitors: MonitorsConfig = MonitorsConfig()
+
+    @property
+    def uses_demonstrations(self) -> bool:
+        """Whether the block reads what the cold start learned from."""
+        return self.curriculum.uses_demonstrations
 
     @field_validator("lora")
     @classmethod

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from journeyman.errors import DataError
 from journeyman.problem import Problem
@@ -24,6 +24,15 @@ class Curriculum(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A curriculum that makes use of demonstrations."""
+
+    def show(self, demonstrations: "Sequence[Trajectory]") -> None:
+        """Take those that the cold start learned from, before the first step and before any state is loaded."""
+        ...
 
 
 def check_keys(state: Mapping[str, Any], expected: Set[str]) -> None:

@@ -71,6 +71,10 @@ class Monitors:
     def stopped(self) -> str:
         return "; ".join(self._stopped)
 
+    def meet(self, supplies: Mapping[str, Any]) -> None:
+        """What monitors may ask besides a step."""
+        self._supplies = dict(supplies)
+
     def look(
         self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], *, step: int
     ) -> dict[str, float]:

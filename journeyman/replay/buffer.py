@@ -35,6 +35,8 @@ class Replayed:
     trajectory: Trajectory
     advantage: float
     """Mean advantage on its learned tokens when it was sampled, or anew where the buffer recalibrates."""
+    age: int = 0
+    """Steps since it was sampled."""
 
 
 class ReplayBuffer:
@@ -45,7 +47,7 @@ class ReplayBuffer:
         seed: of the draws; each follows from it and the step.
         folder: of the segments; emptied first, for a checkpoint has links of its own. None: a temporary one.
 
-    Memory holds the index alone, some 60 bytes a trajectory. NOT covered: buffers handed from stage to stage.
+    Memory holds the index alone, some 60 bytes a trajectory.
     """
 
     def __init__(self, config: ReplayConfig, seed: int, folder: Path | None = None) -> None:
@@ -105,7 +107,11 @@ class ReplayBuffer:
         else:
             found = self._likely(places, count, score)
         self._index["uses"][list(found)] += 1
-        return [Replayed(trajectory=t, advantage=float(advantages[place])) for place, t in found.items()]
+        ages = step - self._index["policy_version"]
+        return [
+            Replayed(trajectory=t, advantage=float(advantages[place]), age=int(ages[place]))
+            for place, t in found.items()
+        ]
 
     def places(self, count: int, *, step: int) -> list[int]:
         """Where in the index the draw of a step falls: `count` places, or more where probability decides among them."""
@@ -168,6 +174,13 @@ class ReplayBuffer:
         shutil.rmtree(self._place())
         for path in (folder / SEGMENTS).glob("*.parquet"):
             _link(path, self._place() / path.name)
+
+    def take_over(self, folder: Path, steps: int) -> None:
+        """The buffer of an earlier block that took so many steps, as `save` wrote it: all in it is that much older."""
+        self.load(folder)
+        self._index["policy_version"][:] -= steps
+        self._index["step"][:] -= steps
+        self._drop(0)
 
     def export(self, path: Path) -> None:
         """Write what is kept as a table for SQL: a row a trajectory, which stands in full among the stage's rollouts."""

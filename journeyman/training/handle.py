@@ -116,6 +116,14 @@ class LearnerHandle(Protocol):
 
     def load_checkpoint(self, folder: Path) -> None: ...
 
+    def save_optimizer(self, folder: Path) -> None:
+        """The optimizer's state alone, for a learner that goes on from this one's model."""
+        ...
+
+    def load_optimizer(self, folder: Path) -> None:
+        """Take over that state; rates and other settings stay the learner's own."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:

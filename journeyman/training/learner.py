@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FLOW = "flow"
 """The head of flows."""
+OPTIMIZERS = "optimizers.pt"
 
 
 class Learner:
@@ -286,28 +287,41 @@ class Learner:
         self._network.save(folder)
         self._tokenizer.save_pretrained(folder)
 
+    def save_optimizer(self, folder: Path) -> None:
+        """The optimizers' state, into a folder that exists."""
+        import torch
+
+        torch.save([optimizer.state_dict() for optimizer in self._optimizers], folder / OPTIMIZERS)
+
+    def load_optimizer(self, folder: Path) -> None:
+        """Moments alone: rates and other settings are those of the learner's own spec."""
+        for optimizer, theirs in zip(self._optimizers, _load(folder, self._network, OPTIMIZERS), strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": theirs["state"]})
+
     def save_checkpoint(self, folder: Path) -> None:
         """Weights (or adapters), optimizer state, heads and counters, into a folder that exists or is made."""
         import torch
 
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(self._network.state_dict(), folder / "model.pt")
-        torch.save([optimizer.state_dict() for optimizer in self._optimizers], folder / "optimizers.pt")
+        self.save_optimizer(folder)
         torch.save(self._heads.state_dict(), folder / "heads.pt")
         (folder / "learner.json").write_text(json.dumps({"steps": self._steps}))
 
     def load_checkpoint(self, folder: Path) -> None:
         """The inverse; keys are strict."""
-        import torch
-
-        def load(name: str) -> Any:
-            return torch.load(folder / name, map_location=self._network.device, weights_only=True)
-
+        load = partial(_load, folder, self._network)
         self._network.load_state_dict(load("model.pt"))
-        for optimizer, state in zip(self._optimizers, load("optimizers.pt"), strict=True):
+        for optimizer, state in zip(self._optimizers, load(OPTIMIZERS), strict=True):
             optimizer.load_state_dict(state)
         self._heads.load_state_dict(load("heads.pt"))
         self._steps = json.loads((folder / "learner.json").read_text())["steps"]
+
+
+def _load(folder: Path, network: Network, name: str) -> Any:
+    import torch
+
+    return torch.load(folder / name, map_location=network.device, weights_only=True)
 
 
 def _check_same_tokens(reference: Path, tokenizer: Any, width: int) -> None:

@@ -3,31 +3,32 @@
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
-from journeyman.config import OptimizerConfig, PipelineConfig, RlConfig, TreeRollouts
-from journeyman.credit.base import Floats
+from journeyman.config import OptimizerConfig, PipelineConfig, RlConfig
 from journeyman.curriculum import CURRICULA
+from journeyman.curriculum.base import Shown
 from journeyman.errors import PausedError
 from journeyman.problem import Problem, train_files
 from journeyman.progress import Observer
-from journeyman.replay import ReplayBuffer, Replayed
-from journeyman.replay.parts import warmup
-from journeyman.rollout.job import RolloutJob, SamplerPool, attempt_all
+from journeyman.rollout.job import SamplerPool
 from journeyman.seeds import derive
 from journeyman.synthesis.problems import read_problems
 from journeyman.training.checkpoints import Checkpoints
-from journeyman.training.crediting import Crediting, contexts
+from journeyman.training.crediting import Crediting
+from journeyman.training.endings import Endings
 from journeyman.training.handle import LearnerHandle, LearnerSpec, Row
+from journeyman.training.inheritance import HANDED_ON, hand_on, take_over
 from journeyman.training.mismatch import mismatch
 from journeyman.training.process import ProcessModel
+from journeyman.training.replaying import Replaying
 from journeyman.training.rollout_metrics import rollout_metrics
 from journeyman.training.rows import minibatches, rows_of
+from journeyman.training.sampling import Sampled, Sampling
 from journeyman.training.scoring import Scorer, for_rewards
 from journeyman.training.supplies import Supplies
 from journeyman.training.sync import sync_weights
@@ -37,6 +38,8 @@ from journeyman.trajectory import Trajectory, read_trajectories, write_trajector
 
 TRACED = 4
 """Trajectories of a checkpointed step that are handed to the observer as traces."""
+KEPT = "kept.parquet"
+"""Where an artifact of curate has the demonstrations."""
 WEIGHT = "weight"
 """Key of a problem's data: what its rows weigh in the loss, such as more for the hard ones (#125)."""
 PAUSED = "look at its metrics and traces; started again with the same config, it goes on from this step's checkpoint"
@@ -44,66 +47,83 @@ PROBED = 8
 """Trajectories that the sampler and the learner score after each weight sync."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Folders that an rl stage reads."""
+
+    policy: Path
+    """What it begins with (Hugging Face format)."""
+    problems: Path
+    """The artifact with the problem sets."""
+    demonstrations: Path | None = None
+    """The artifact with the kept demonstrations; only where the block makes use of them."""
+    reference: Path | None = None
+    """What the objective holds the policy against; None: `policy`."""
+    before: Path | None = None
+    """What the rl block before has handed on; only where this one inherits."""
+
+
 def run_rl(
     config: PipelineConfig,
     stage: RlConfig,
+    inputs: Inputs,
     *,
-    policy: Path,
-    problems: Path,
     out: Path,
     work: Path,
     workers: Workers,
     observer: Observer,
     watch: Watch | None = None,
+    hands_on: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Train the policy of a model folder on a problem set; write `out/policy` and `out/trajectories.parquet`.
+    """Train a policy on a problem set; write `out/policy` and `out/trajectories.parquet`.
 
     A next try with the same `work` goes on from its last checkpoint and ends where an unbroken run ends.
+    `hands_on`: the state that the block behind inherits, written to `out/handed_on`.
     Raises `PausedError` where the watch wants it: a next try goes on from there, too.
     """
     started = time.perf_counter()
-    seed = derive(config.seed, "rl", stage.name)
-    learner, samplers = workers.learner(_spec(stage, policy, seed)), workers.samplers(policy)
+    seed, policy = derive(config.seed, "rl", stage.name), inputs.policy
+    learner, samplers = workers.learner(_spec(stage, inputs, seed)), workers.samplers(policy)
+    supplied = for_rewards(
+        stage,
+        policy=policy,
+        learner=learner,
+        samplers=samplers,
+        compute=config.compute,
+        seed=seed,
+        folder=work / "judged",
+    )
     loop = ReinforceLoop(
         stage,
-        [problem for file in train_files(problems) for problem in read_problems(file)],
+        [problem for file in train_files(inputs.problems) for problem in read_problems(file)],
         learner=learner,
         samplers=samplers,
         seed=seed,
-        for_rewards=for_rewards(
-            stage,
-            policy=policy,
-            learner=learner,
-            samplers=samplers,
-            compute=config.compute,
-            seed=seed,
-            folder=work / "judged",
-        ),
+        for_rewards=supplied,
         watch=watch,
-        for_credits=Supplies(stage, learner, process=_process(stage, policy, seed, workers), policy=policy),
+        for_credits=Supplies(stage, learner, process=_process(stage, inputs, seed, workers), policy=policy),
         replayed=work / "replayed",
+        demonstrations=read_trajectories(inputs.demonstrations / KEPT) if inputs.demonstrations else (),
     )
+    loop.watch.meet({**supplied, "learner": learner, "problems": loop.problems, "reward": loop.rescored})
     store = _Store(work)
     resumed_at = store.restore(loop)
-    while loop.step < stage.steps and not loop.watch.stopped:
-        metrics = loop.advance()
-        store.keep(loop.sampled, step=loop.step)
-        observer.metrics(metrics, step=loop.step)
-        observer.progress(loop.step, stage.steps, f"accuracy {metrics.get('rollout/accuracy', 0.0):.2f}")
-        ends = loop.step == stage.steps or loop.watch.stopped or loop.watch.paused
-        if ends or loop.step % stage.checkpoint_every == 0:
-            observer.trajectories(loop.sampled[:TRACED], step=loop.step)
-            store.save(loop)
-        if loop.watch.paused:
-            raise PausedError(loop.watch.paused, place=f"rl-{stage.name}", remedy=PAUSED)
+    if not resumed_at and inputs.before:
+        take_over(loop, inputs.before, stage.inherits)
+    with closing(loop):
+        while loop.step < stage.steps and not loop.ended:
+            _advance(loop, store, observer)
     loop.learner.save_model(out / "policy")
+    if hands_on:
+        hand_on(loop, out / HANDED_ON, hands_on)
     trajectories = store.collect()
     write_trajectories(trajectories, out / "trajectories.parquet")
     if stage.replay.capacity:
-        loop.replay.export(out / "replay.parquet")
+        loop.replaying.buffer.export(out / "replay.parquet")
     return {
         "steps": loop.step,
         **({"stopped": loop.watch.stopped} if loop.watch.stopped else {}),
+        **({"ended": loop.endings.reason} if loop.endings.reason else {}),
         "resumed_at_step": resumed_at,
         "trajectories": len(trajectories),
         "sampled_tokens": sum(sum(t.loss_mask) for t in trajectories),
@@ -111,10 +131,25 @@ def run_rl(
     }
 
 
-def _spec(stage: RlConfig, policy: Path, seed: int) -> LearnerSpec:
+def _advance(loop: "ReinforceLoop", store: "_Store", observer: Observer) -> None:
+    """A step, told and kept. Raises `PausedError`."""
+    stage, metrics = loop.stage, loop.advance()
+    store.keep(loop.sampled, step=loop.step)
+    observer.metrics(metrics, step=loop.step)
+    observer.progress(loop.step, stage.steps, f"accuracy {metrics.get('rollout/accuracy', 0.0):.2f}")
+    ends = loop.step == stage.steps or loop.ended or loop.watch.paused
+    if ends or loop.step % stage.checkpoint_every == 0:
+        observer.trajectories(loop.sampled[:TRACED], step=loop.step)
+        store.save(loop)
+    if loop.watch.paused:
+        raise PausedError(loop.watch.paused, place=f"rl-{stage.name}", remedy=PAUSED)
+
+
+def _spec(stage: RlConfig, inputs: Inputs, seed: int) -> LearnerSpec:
     updates = -(-stage.problems * stage.group // stage.minibatch)
     return LearnerSpec(
-        model=policy,
+        model=inputs.policy,
+        reference=inputs.reference,
         optimizer=stage.optimizer,
         total_steps=stage.steps * updates,
         microbatch_tokens=stage.microbatch_tokens,
@@ -124,12 +159,12 @@ def _spec(stage: RlConfig, policy: Path, seed: int) -> LearnerSpec:
     )
 
 
-def _process(stage: RlConfig, policy: Path, seed: int, workers: Workers) -> ProcessModel | None:
+def _process(stage: RlConfig, inputs: Inputs, seed: int, workers: Workers) -> ProcessModel | None:
     """The process reward model of the block: it begins as the policy does."""
     if stage.process is None:
         return None
     optimizer = OptimizerConfig(learning_rate=stage.process.learning_rate, decay_fraction=0.0)
-    spec = replace(_spec(stage, policy, seed), optimizer=optimizer, total_steps=stage.steps)
+    spec = replace(_spec(stage, inputs, seed), reference=None, optimizer=optimizer, total_steps=stage.steps)
     return ProcessModel(stage.process, workers.learner(spec, "process"))
 
 
@@ -148,33 +183,53 @@ class ReinforceLoop:
         for_credits: Supplies | None = None,
         watch: Watch | None = None,
         replayed: Path | None = None,
+        demonstrations: Sequence[Trajectory] = (),
     ) -> None:
         """`for_rewards`: what they may need besides their history, by name; `replayed`: folder of the replay buffer."""
         self.stage, self.learner, self._samplers, self._seed = stage, learner, samplers, seed
         self.step = 0
         self.sampled: list[Trajectory] = []
         """The last step's trajectories, scored."""
-        self.scorer = Scorer(stage, for_rewards or {})
+        self._for_rewards = for_rewards or {}
+        self.scorer = Scorer(stage, self._for_rewards)
         self.watch = watch or Unwatched()
         self.supplies = for_credits or Supplies(stage, learner)
+        self.problems = problems
         self._crediting = Crediting(stage, self.supplies.arrays())
         self.curriculum = CURRICULA[stage.curriculum.type](problems, derive(seed, "curriculum"), stage.curriculum)
-        self.replay = ReplayBuffer(stage.replay, seed, replayed)
+        if demonstrations and isinstance(self.curriculum, Shown):
+            self.curriculum.show(demonstrations)
+        self.replaying = Replaying(stage, learner, seed, replayed)
+        self.endings = Endings(stage.ends)
+        self.sampling = Sampling(
+            stage,
+            samplers,
+            seed,
+            choose=lambda step: self.curriculum.choose(stage.problems, step=step),
+            greedy="greedy_rewards_P" in self.supplies.needs,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stage has reached what it was for, or its monitors end it."""
+        return bool(self.endings.reason or self.watch.stopped)
 
     def advance(self) -> dict[str, float]:
         """Sample, score, learn, sync. Returns the step's metrics."""
         started = time.perf_counter()
-        problems = self.curriculum.choose(self.stage.problems, step=self.step)
-        groups = self.scorer.score(self._rollout(problems), problems, step=self.step)
+        found = self.sampling.take(self.step)
+        groups = self._scored(found)
         self.sampled = [t for group in groups for t in group]
         self.curriculum.update(self.sampled)
         rolled_out = time.perf_counter()
-        metrics = rollout_metrics(self.sampled) | self._learn(groups, problems)
+        metrics = rollout_metrics(self.sampled) | self._learn(groups, found.problems)
         learned = time.perf_counter()
         self.step += 1
         metrics |= self.watch.look(groups, metrics, step=self.step)
+        self.sampling.settle()
         difference = self.sync()
         tokens = sum(sum(t.loss_mask) for t in self.sampled)
+        self.endings.look(metrics, tokens=tokens, seconds=time.perf_counter() - started)
         return metrics | {
             "policy/version": float(self.step),
             "sync/logprob_difference_max": difference,
@@ -184,42 +239,18 @@ class ReinforceLoop:
             "throughput/sampled_tokens_per_s": tokens / (rolled_out - started),
         }
 
-    def _rollout(self, problems: Sequence[Problem]) -> list[list[Trajectory]]:
-        """A group of attempts at each problem. Where credit compares with it, a greedy one besides."""
-        stage = self.stage
-        jobs = [
-            replace(self._job(problem, place, sample, stage.temperature), branches=branches)
-            for place, problem in enumerate(problems)
-            for sample, branches in self._begun()
-        ]
-        if "greedy_rewards_P" in self.supplies.needs:
-            jobs += [self._job(problem, place, stage.group, 0.0) for place, problem in enumerate(problems)]
-        made = attempt_all(self._samplers, jobs)
-        whole = len(problems) * stage.group
-        if made[whole:]:
-            self._score_greedy(made[whole:], problems)
-        return [made[i : i + stage.group] for i in range(0, whole, stage.group)]
+    def rescored(
+        self, groups: Sequence[Sequence[Trajectory]], problems: Sequence[Problem], expression: str
+    ) -> list[list[Trajectory]]:
+        """Groups scored by another reward than the block's, with what the block's rewards are supplied with."""
+        scorer = Scorer(self.stage.model_copy(update={"reward": expression}), self._for_rewards)
+        return scorer.score(groups, problems, step=self.step)
 
-    def _begun(self) -> list[tuple[int, int]]:
-        """(sample, how many others fork from it) of each attempt of a group that begins anew."""
-        if not isinstance(self.stage.rollout, TreeRollouts):
-            return [(sample, 0) for sample in range(self.stage.group)]
-        roots = min(self.stage.rollout.roots, self.stage.group)
-        ends = [self.stage.group * (root + 1) // roots for root in range(roots)]
-        return [(start, end - start - 1) for start, end in zip([0, *ends], ends, strict=False)]
-
-    def _job(self, problem: Problem, place: int, sample: int, temperature: float) -> RolloutJob:
-        return RolloutJob(
-            problem=problem,
-            sample=sample,
-            seed=derive(self._seed, self.step, place, sample),
-            temperature=temperature,
-            **self.stage.limits(),
-        )
-
-    def _score_greedy(self, made: Sequence[Trajectory], problems: Sequence[Problem]) -> None:
-        scored = self.scorer.score([[one] for one in made], problems, step=self.step)
-        self.supplies.compare_with([one for group in scored for one in group])
+    def _scored(self, found: Sampled) -> list[list[Trajectory]]:
+        if found.greedy:
+            greedy = self.scorer.score([[one] for one in found.greedy], found.problems, step=self.step)
+            self.supplies.compare_with([one for group in greedy for one in group])
+        return self.scorer.score(found.groups, found.problems, step=self.step)
 
     def _learn(self, groups: Sequence[Sequence[Trajectory]], problems: Sequence[Problem]) -> dict[str, float]:
         """Learn from the step's groups and from the buffer, minibatch after minibatch."""
@@ -235,34 +266,8 @@ class ReinforceLoop:
                 t, advantages, group, weight=weight[t.problem_id], weights=self.supplies.token_weights(t)
             )
         ]
-        metrics = {"rollout/groups_used_fraction": used / len(groups), **along}
-        if self.stage.replay.capacity:
-            self.replay.observe([[t.reward for t in group if t.reward is not None] for group in groups])
-            count = round(self.stage.replay.fraction * len(rows))
-            replayed = self.replay.sample(count, step=self.step, score=self._score_learned)
-            rows += self._rows_again(replayed, len(groups))
-            fresh = [Replayed(trajectory=t, advantage=_mean_advantage(t, a)) for t, a, _ in pairs]
-            self.replay.add(fresh, version=self.step)
-            metrics |= _replay_metrics(self.replay, replayed, step=self.step)
-        return {**metrics, **self._update(rows)}
-
-    def _rows_again(self, replayed: Sequence[Replayed], first_group: int) -> list[Row]:
-        weight = warmup(self.step, self.stage.replay.warmup)
-        return [
-            row
-            for number, r in enumerate(replayed, first_group)
-            for row in rows_of(r.trajectory, r.advantage * np.array(r.trajectory.loss_mask), number, weight=weight)
-        ]
-
-    def _score_learned(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
-        """Log-probabilities of the tokens that each trajectory learns from, as the learner is now."""
-        places = contexts(trajectories)
-        scores = self.learner.score([trajectories[i].token_ids[s] for i, s in places], self.stage.temperature)
-        learned: list[list[float]] = [[] for _ in trajectories]
-        for (i, s), score in zip(places, scores, strict=True):
-            mask = trajectories[i].loss_mask[s][1:]
-            learned[i] += [logprob for logprob, m in zip(score, mask, strict=True) if m]
-        return learned
+        again, replayed = self.replaying.rows(groups, pairs, fresh=len(rows), step=self.step)
+        return {"rollout/groups_used_fraction": used / len(groups), **along, **replayed, **self._update(rows + again)}
 
     def _update(self, rows: Sequence[Row]) -> dict[str, float]:
         stage = self.stage
@@ -303,8 +308,10 @@ class ReinforceLoop:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What JSON holds of it; the learner and the buffer write files of their own."""
+        """What JSON holds of it; the learner, the buffer and what was sampled ahead have files of their own."""
         return {
+            "endings": self.endings.state_dict(),
+            "sampling": self.sampling.state_dict(),
             "curriculum": self.curriculum.state_dict(),
             "history": self.scorer.history.state_dict(),
             "supplies": self.supplies.state_dict(),
@@ -316,17 +323,27 @@ class ReinforceLoop:
         self.scorer.history.load_state_dict(state["history"])
         self.supplies.load_state_dict(state["supplies"])
         self.watch.load_state_dict(state["watch"])
+        self.endings.load_state_dict(state["endings"])
         self.step = state["step"]
 
+    def save(self, folder: Path) -> None:
+        """What JSON doesn't hold."""
+        self.learner.save_checkpoint(folder)
+        self.replaying.save(folder)
+        self.supplies.save(folder)
+        self.sampling.save(folder)
 
-def _mean_advantage(trajectory: Trajectory, advantages: Floats) -> float:
-    return float(advantages.sum()) / max(1, sum(trajectory.loss_mask))
+    def load(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """The inverse of `save` and `state_dict`."""
+        self.learner.load_checkpoint(folder)
+        self.replaying.load(folder)
+        self.supplies.load(folder)
+        self.sampling.load(state["sampling"], folder)
+        self.load_state_dict(state)
 
-
-def _replay_metrics(buffer: ReplayBuffer, replayed: Sequence[Replayed], *, step: int) -> dict[str, float]:
-    ages = [step - r.trajectory.policy_version for r in replayed]
-    found = {"replay/kept": float(len(buffer)), "replay/replayed": float(len(replayed))}
-    return found | ({"replay/age_mean": fmean(ages)} if ages else {})
+    def close(self) -> None:
+        """Sample nothing more."""
+        self.sampling.close()
 
 
 class _Store:
@@ -339,12 +356,7 @@ class _Store:
         write_trajectories(trajectories, self._sampled / f"step-{step:06d}.parquet")
 
     def save(self, loop: ReinforceLoop) -> None:
-        def write(folder: Path) -> None:
-            loop.learner.save_checkpoint(folder)
-            loop.replay.save(folder)
-            loop.supplies.save(folder)
-
-        self._checkpoints.save(loop.step, write, loop.state_dict())
+        self._checkpoints.save(loop.step, loop.save, loop.state_dict())
 
     def restore(self, loop: ReinforceLoop) -> int:
         """Bring a fresh loop to the last checkpoint; returns its step, 0 where there is none."""
@@ -352,11 +364,7 @@ class _Store:
         if found is None:
             shutil.rmtree(self._sampled, ignore_errors=True)
             return 0
-        folder, state = found
-        loop.learner.load_checkpoint(folder)
-        loop.replay.load(folder)
-        loop.supplies.load(folder)
-        loop.load_state_dict(state)
+        loop.load(*found)
         for path in self._files():
             if int(path.stem.removeprefix("step-")) > loop.step:
                 path.unlink()

@@ -19,6 +19,11 @@ class Watch(Protocol):
         """Why the stage ends early; empty where it doesn't."""
         ...
 
+    def meet(self, supplies: Mapping[str, Any]) -> None:
+        """Be told, before the first step, of what the block has: `learner`, `problems`, `reward` (groups scored by
+        another expression), and `judge` and `encoder` where its reward needs them."""
+        ...
+
     def look(
         self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], *, step: int
     ) -> dict[str, float]:
@@ -36,6 +41,8 @@ class Unwatched:
     """A Watch that looks away."""
 
     paused = stopped = ""
+
+    def meet(self, supplies: Mapping[str, Any]) -> None: ...
 
     def look(
         self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], *, step: int

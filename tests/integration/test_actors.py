@@ -29,7 +29,7 @@ from journeyman.progress import Silent
 from journeyman.rewards import REWARDS
 from journeyman.rollout.job import RolloutJob
 from journeyman.training.handle import LearnerSpec, Row
-from journeyman.training.reinforce import run_rl
+from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import OBJECTIVE
 from journeyman.training.sync import sync_weights
 from journeyman.training.workers import Workers
@@ -286,8 +286,7 @@ def test_a_stage_supplies_from_actors_what_it_supplies_inline(
         run_rl(
             world.config,
             RlConfig.model_validate({"name": "all", **SUPPLIED}),
-            policy=world.model,
-            problems=world.synthesized,
+            Inputs(policy=world.model, problems=world.synthesized),
             out=out,
             work=out / "work",
             workers=made,

@@ -17,7 +17,7 @@ from journeyman.evaluation.stage import evaluate
 from journeyman.progress import Silent
 from journeyman.synthesis.stage import synthesize
 from journeyman.tools.sandbox import require_sandbox
-from journeyman.training.reinforce import run_rl
+from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import run_sft
 from journeyman.trajectory import read_trajectories
 
@@ -73,8 +73,7 @@ def test_all_stages_run_on_worlds_of_all_kinds(tmp_path: Path) -> None:
         run_rl(
             settings,
             settings.rl[0],
-            policy=tuned / "policy",
-            problems=made,
+            Inputs(policy=tuned / "policy", problems=made),
             out=policy,
             work=tmp_path / "rl-work",
             workers=workers,

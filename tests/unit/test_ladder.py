@@ -21,7 +21,7 @@ from journeyman.evaluation.stage import evaluate
 from journeyman.progress import Silent
 from journeyman.synthesis.problems import read_problems
 from journeyman.synthesis.stage import synthesize
-from journeyman.training.reinforce import run_rl
+from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import run_sft
 from journeyman.trajectory import read_trajectories
 from tests.unit.fakes import COMPUTE, MAX_LENGTH, SMALL
@@ -72,8 +72,7 @@ def test_the_ladder_from_synthesis_to_the_report(config: PipelineConfig, tmp_pat
             run_rl(
                 config,
                 stage,
-                policy=list(policies.values())[-1],
-                problems=folders["synthesize"],
+                Inputs(policy=list(policies.values())[-1], problems=folders["synthesize"]),
                 out=folders[name],
                 work=tmp_path / "work" / name,
                 workers=workers,

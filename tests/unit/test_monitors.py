@@ -41,7 +41,7 @@ from journeyman.rewards import REWARDS, Score
 from journeyman.rollout.formats.hermes import Hermes
 from journeyman.training.handle import Row
 from journeyman.training.mismatch import CAP, mismatch
-from journeyman.training.reinforce import run_rl
+from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.trajectory import StopReason, ToolResult, Trajectory, Turn
 from tests.unit.fakes import COMPUTE, MAX_LENGTH, World, trajectory
 
@@ -327,8 +327,7 @@ def run(world: World, folder: Path, watch: Monitors | None, observer: Silent) ->
         return run_rl(
             world.config,
             RlConfig.model_validate({"name": "test", **fields, **limits}),
-            policy=world.model,
-            problems=world.synthesized,
+            Inputs(policy=world.model, problems=world.synthesized),
             out=folder / "out",
             work=folder / "work",
             workers=workers,

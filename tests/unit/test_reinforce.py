@@ -20,7 +20,7 @@ from journeyman.rollout.job import RolloutJob, attempt_all
 from journeyman.rollout.worker import RolloutWorker
 from journeyman.training.handle import LearnerSpec, Row
 from journeyman.training.learner import Learner
-from journeyman.training.reinforce import ReinforceLoop, run_rl
+from journeyman.training.reinforce import Inputs, ReinforceLoop, run_rl
 from journeyman.training.rollout_metrics import rollout_metrics
 from journeyman.training.sync import sync_weights
 from journeyman.trajectory import StopReason, ToolCall, ToolResult, Trajectory, Turn, read_trajectories
@@ -74,6 +74,10 @@ class NotingLearner:
     def save_checkpoint(self, folder: Path) -> None: ...
 
     def load_checkpoint(self, folder: Path) -> None: ...
+
+    def save_optimizer(self, folder: Path) -> None: ...
+
+    def load_optimizer(self, folder: Path) -> None: ...
 
 
 class ScriptedPool:
@@ -221,7 +225,7 @@ def test_replay_adds_a_share_of_earlier_successes() -> None:
     made, learner, _ = loop(half_right, credit="group_mean", replay={"capacity": 8, "fraction": 0.5, "max_age": 2})
     made.advance()
     assert len(learner.steps[0]) == 8  # nothing to replay yet
-    assert len(made.replay) == 4  # the right ones
+    assert len(made.replaying.buffer) == 4  # the right ones
     made.advance()
     rows = learner.steps[1]
     assert len(rows) == 12  # 8 fresh ones and half as many again
@@ -359,8 +363,7 @@ def run(
         return run_rl(
             config,
             stage(**{**TINY, **fields}),
-            policy=world.model,
-            problems=world.synthesized,
+            Inputs(policy=world.model, problems=world.synthesized),
             out=folder / "out",
             work=folder / "work",
             workers=made,
