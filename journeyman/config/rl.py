@@ -31,13 +31,6 @@ class AsynchronyConfig(Config):
         "nobody waits, but nothing follows from the seed any more",
     )
 
-    @field_validator("partial")
-    @classmethod
-    def _of_something(cls, partial: bool, info: ValidationInfo) -> bool:
-        if partial and info.data.get("staleness") == 0:
-            raise ValueError("has no effect with staleness 0; set staleness too")
-        return partial
-
 
 class TargetConfig(Config):
     """Something reached."""

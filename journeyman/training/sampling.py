@@ -50,7 +50,7 @@ class Sampling:
     Step s learns from what weights of version s - `staleness` or newer have sampled, also after a resume. Whole steps
     are sampled by weights of one version, so that everything follows from the seed; where `partial`, attempts go on
     while new weights come in, and a step takes the groups that are done first, those first that are as old as may be.
-    At a staleness of 0 both are the same, and nothing is sampled ahead.
+    At a staleness of 0 both are the same: nothing is sampled ahead.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Sampling:
         """`choose`: step -> its problems, asked in order; `greedy`: whether each group has an attempt at temperature 0."""
         self._stage, self._pool, self._seed, self._choose, self._greedy = stage, pool, seed, choose, greedy
         self._staleness = stage.asynchrony.staleness
-        self._partial = stage.asynchrony.partial and self._staleness > 0
+        self._partial = stage.asynchrony.partial
         self._lots: list[_Lot] = []
         self._chosen = 0
         """Steps whose problems are chosen."""
@@ -105,7 +105,7 @@ class Sampling:
         return [_Lot(first + place, [problem]) for place, problem in enumerate(problems)]
 
     def _begin(self, lot: _Lot) -> "Future[list[Trajectory]]":
-        if self._staleness:
+        if self._staleness or self._partial:
             self._threads = self._threads or ThreadPoolExecutor(
                 (self._staleness + 1) * self._stage.problems if self._partial else 1, "sampling"
             )

@@ -33,8 +33,7 @@ from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import OBJECTIVE
 from journeyman.training.sync import sync_weights
 from journeyman.training.workers import Workers
-from tests.unit.fakes import COMPUTE, MAX_LENGTH, make_world
-from tests.unit.test_reinforce import oddness
+from tests.unit.fakes import COMPUTE, MAX_LENGTH, make_world, oddness
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import settings
 
 from journeyman.environments import environment
-from tests.unit.fakes import World, make_world
+from journeyman.rewards import REWARDS
+from tests.unit.fakes import World, make_world, oddness
 
 # A loaded machine is no failure of a property.
 settings.register_profile("unit", deadline=None)
@@ -24,3 +25,8 @@ def _let_go_of_databases() -> Iterator[None]:
     """DuckDB complains at the interpreter's end about what hypothesis still holds."""
     yield
     environment.cache_clear()
+
+
+@pytest.fixture
+def odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REWARDS, "odd", oddness)

@@ -19,6 +19,7 @@ from journeyman.config import (
 from journeyman.environments import Generator, environment, tools_named
 from journeyman.problem import Problem
 from journeyman.progress import Silent
+from journeyman.rewards import Score
 from journeyman.rollout.chat import ChatFormat
 from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.synthesis.problems import read_problems
@@ -165,3 +166,9 @@ def some(family: str, count: int, seed: int = 0) -> list[Problem]:
 def call(tool: Any, **arguments: Any) -> ToolResult:
     """A tool's result."""
     return asyncio.run(tool.call(arguments))
+
+
+def oddness(group: Sequence[Trajectory]) -> list[Score]:
+    """The share of odd ids among the sampled: something that differs within every group."""
+    shares = [sum(i % 2 for i, m in zip(t.token_ids, t.loss_mask, strict=True) if m) / sum(t.loss_mask) for t in group]
+    return [Score(total=share, parts={"odd": share}) for share in shares]

@@ -40,7 +40,7 @@ def test_precision_weights_by_hand() -> None:
 
 def test_a_weighted_objective_gets_its_weights(world: World, tmp_path: Path, monkeypatch) -> None:
     from journeyman.rewards import REWARDS
-    from tests.unit.test_reinforce import oddness
+    from tests.unit.fakes import oddness
 
     monkeypatch.setitem(REWARDS, "odd", oddness)
     seen = Dying()

@@ -319,17 +319,6 @@ class DeafWorkers(InlineWorkers):
         return self._pool
 
 
-def oddness(group: Sequence[Trajectory]) -> list[Score]:
-    """The share of odd ids among the sampled: something that differs within every group."""
-    shares = [sum(i % 2 for i, m in zip(t.token_ids, t.loss_mask, strict=True) if m) / sum(t.loss_mask) for t in group]
-    return [Score(total=share, parts={"odd": share}) for share in shares]
-
-
-@pytest.fixture
-def odd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(REWARDS, "odd", oddness)
-
-
 FAST = {"learning_rate": 3e-3, "warmup_steps": 0}
 TINY: dict[str, Any] = {
     **{"reward": "odd", "steps": 4, "problems": 3, "group": 4, "minibatch": 7, "checkpoint_every": 2},

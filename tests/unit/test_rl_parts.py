@@ -17,8 +17,8 @@ from journeyman.rewards import REWARDS, Score
 from journeyman.rewards.base import SpanScores, TurnScores
 from journeyman.training.fit import misfits
 from journeyman.trajectory import Span, Trajectory
-from tests.unit.fakes import World
-from tests.unit.test_reinforce import Dying, oddness, run, stage
+from tests.unit.fakes import World, oddness
+from tests.unit.test_reinforce import Dying, run, stage
 
 OBJECTIVES = [arm.model_fields["type"].default for arm in get_args(get_args(ObjectiveConfig)[0])]
 
