@@ -279,6 +279,7 @@ class DpoObjective(ReferredObjective):
 
     type: Literal["dpo"] = "dpo"
     beta: float = Field(default=0.1, gt=0)
+    average: bool = Field(default=False, description="Log-ratios by token instead of by row (Tulu 3, #186; beta 5)")
 
 
 class IpoObjective(ReferredObjective):
@@ -298,6 +299,22 @@ class KtoObjective(ReferredObjective):
     beta: float = Field(default=0.1, gt=0)
     desirable: float = Field(default=1.0, gt=0, description="Weight of good rows")
     undesirable: float = Field(default=1.0, gt=0, description="Weight of bad rows")
+
+
+class RegressionObjective(ReferredObjective):
+    """The log-ratio to the last policy is regressed to the advantage (WebRL, #223)."""
+
+    type: Literal["regression"] = "regression"
+    beta: float = Field(default=1.0, gt=0)
+    sure_beta: float = Field(
+        default=5.0, gt=0, description="In its place where the last policy is sure of the row, or not of a bad one"
+    )
+    sure: tuple[float, float] = Field(
+        default=(0.8, 0.9),
+        description="Geometric mean probability from which a row of advantage 0 or more, and below which another one, "
+        "has `sure_beta`",
+    )
+    positive_only: bool = Field(default=False, description="Rows of positive advantage alone (the authors' release)")
 
 
 class ImplicitRewardObjective(ReferredObjective):
@@ -320,6 +337,7 @@ ObjectiveConfig = Annotated[
     | DpoObjective
     | IpoObjective
     | KtoObjective
+    | RegressionObjective
     | ImplicitRewardObjective,
     Field(discriminator="type"),
 ]

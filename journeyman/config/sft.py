@@ -1,6 +1,6 @@
 """Stage sft: supervised fine-tuning on the kept trajectories."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -89,7 +89,7 @@ class PhaseConfig(Config):
 
 
 class SftConfig(Config):
-    steps: int = Field(default=430, ge=1, description="Optimizer steps")
+    steps: int = Field(default=430, ge=0, description="Optimizer steps; 0: the base model is handed on as it is")
     epochs: int | None = Field(default=None, ge=1, description="Passes over the rows, instead of steps")
     batch: int = Field(default=32, ge=1, description="Trajectories a step, bucketed by length")
     optimizer: OptimizerConfig = OptimizerConfig(type="muon", learning_rate=3e-3, weight_decay=0.01, final_fraction=0.0)
@@ -136,6 +136,13 @@ class SftConfig(Config):
         if epochs is not None and info.data.get("steps", usual) != usual:
             raise ValueError(f"the stage's length is given twice; give steps or epochs (then leave steps at {usual})")
         return epochs
+
+    @field_validator("evaluate_every", "distill", "lora", "lines")
+    @classmethod
+    def _of_training(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("steps") == 0 and info.data.get("epochs") is None:
+            raise ValueError("has no effect with steps 0: nothing is trained")
+        return value
 
     @field_validator("dev_problems")
     @classmethod

@@ -16,11 +16,22 @@ from journeyman.config.objective import (
     IpoObjective,
     KtoObjective,
     PacsObjective,
+    RegressionObjective,
     RowObjective,
 )
 from journeyman.training.batching import Surveyed
 from journeyman.training.handle import Row
-from journeyman.training.objectives import ROW_OBJECTIVES, TokenBatch, Totals, dpo, implicit_reward, ipo, kto, pacs
+from journeyman.training.objectives import (
+    ROW_OBJECTIVES,
+    TokenBatch,
+    Totals,
+    dpo,
+    implicit_reward,
+    ipo,
+    kto,
+    pacs,
+    regression,
+)
 from journeyman.training.objectives.base import RowBatch
 from journeyman.training.objectives.rows import group_sums, marked
 from journeyman.training.objectives.survey import row_batch as summed
@@ -37,6 +48,9 @@ CONFIGS: dict[str, RowObjective] = {
     "ipo average": IpoObjective(average=True),
     "kto": KtoObjective(desirable=1.5, undesirable=0.5),
     "implicit_reward": ImplicitRewardObjective(),
+    "dpo average": DpoObjective(average=True),
+    "regression": RegressionObjective(),
+    "regression of successes": RegressionObjective(positive_only=True),
 }
 
 
@@ -71,6 +85,33 @@ def test_pacs_leaves_out_what_has_no_verdict_or_nothing_to_compare_with() -> Non
     pacs(more, PacsObjective())[0].sum().backward()
     assert more.logprob_B.grad is not None and more.logprob_B.grad[2:].tolist() == [0, 0]
     assert loss_of(row_batch([1], [1]), PacsObjective()) == 0
+
+
+def test_regression_by_hand() -> None:
+    rows = {
+        "logprobs": [-1.0, -0.05, 0.0, -1.0],
+        "reference": [-1.5, -0.1, -0.2, -1.5],
+        "advantage": [1.0, 1.0, 0.6, -0.6],
+    }
+    batch = row_batch(rows["logprobs"], [1, 1, 1, 0], reference=rows["reference"], advantage=rows["advantage"])
+    # d = .5, the reference gives .223: b = 1 and (.5 - 1)^2 = .25.
+    # d = .05, the reference gives .905: b = 5, for 1 / .05 is more, and (.25 - 1)^2 / 5 = .1125.
+    # d = .2, .819: b = .6 / .2 = 3, and (.6 - .6)^2 / 3 = 0.
+    # d = .5, a bad row of which it was not sure: b = 1.2 and (.6 + .6)^2 / 1.2 = 1.2.
+    parts, sums = regression(batch, RegressionObjective())
+    assert parts.tolist() == pytest.approx([0.25 / 4, 0.1125 / 4, 0.0, 1.2 / 4])
+    assert float(sums["policy/implicit_accuracy"]) == 0.75  # the last one's ratio rose
+    alone = regression(batch, RegressionObjective(positive_only=True))[0]
+    assert alone.tolist() == pytest.approx([0.25 / 3, 0.1125 / 3, 0.0, 0.0])
+    # Log-ratios are means over a row's tokens: twice the length and twice the sums are the same row.
+    longer = row_batch([-2.0], [1], reference=[-3.0], length=[2.0], advantage=[1.0])
+    assert loss_of(longer, RegressionObjective()) == pytest.approx(0.25)
+
+
+def test_averaged_dpo_by_hand() -> None:
+    # Log-ratios by token 4 / 2 = 2 and 1 / 1 = 1: -log sigmoid(.5 * (2 - 1)) = log(1 + e^-.5) = .474077.
+    batch = row_batch([4.0, 1.0], [1, 0], length=[2.0, 1.0])
+    assert loss_of(batch, DpoObjective(beta=0.5, average=True)) == pytest.approx(0.474077, rel=1e-5)
 
 
 def test_dpo_by_hand() -> None:

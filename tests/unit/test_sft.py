@@ -198,3 +198,21 @@ def test_a_stage_with_everything_resumes_where_it_was(world: World, tmp_path: Pa
     ours, theirs = (tmp_path / name / "out/policy/model.safetensors" for name in ("unbroken", "broken"))
     assert ours.read_bytes() == theirs.read_bytes()
     assert summary["phases"] == [3, 6]
+
+
+def test_without_steps_the_base_model_is_handed_on(world: World, tmp_path: Path) -> None:
+    config = settings(world, steps=0)
+    write_trajectories(world.demonstrations, tmp_path / "kept.parquet")
+    with InlineWorkers(COMPUTE, max_length=MAX_LENGTH) as workers:
+        summary = run_sft(
+            config,
+            tmp_path,
+            out=tmp_path / "out",
+            work=tmp_path / "work",
+            workers=workers,
+            observer=Silent(),
+        )
+    base, policy = (tmp_path / "out" / name / "model.safetensors" for name in ("base", "policy"))
+    assert summary["steps"] == 0 and base.read_bytes() == policy.read_bytes()
+    with pytest.raises(ValueError, match="has no effect with steps 0"):
+        SftConfig(steps=0, evaluate_every=10)

@@ -103,6 +103,7 @@ def row_batch(logprobs: Sequence[float], rewards: Sequence[float], **more: Seque
         old_B=f64(list(more.get("old", zeros))),
         reference_B=f64(list(more.get("reference", zeros))),
         length_B=f64(list(more.get("length", [1.0] * len(logprobs)))),
+        advantage_B=f64(list(more.get("advantage", [1.0] * len(logprobs)))),
         reward_B=f64(list(rewards)),
         group_B=torch.tensor(list(more.get("group", [0] * len(logprobs)))),
         weight_B=f64(list(more.get("weight", [1.0] * len(logprobs)))),

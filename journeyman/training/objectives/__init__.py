@@ -15,7 +15,7 @@ from journeyman.training.objectives.base import (
 )
 from journeyman.training.objectives.likelihood import distill, nll, superhf
 from journeyman.training.objectives.policy_gradient import grpo, laser_self, r0
-from journeyman.training.objectives.rows import dpo, implicit_reward, ipo, kto, pacs
+from journeyman.training.objectives.rows import dpo, implicit_reward, ipo, kto, pacs, regression
 from journeyman.training.objectives.values import flow, outcome_mixture, rover
 
 TOKEN_OBJECTIVES: dict[str, TokenObjective] = {
@@ -34,6 +34,7 @@ ROW_OBJECTIVES: dict[str, RowObjective] = {
     "ipo": ipo,
     "kto": kto,
     "implicit_reward": implicit_reward,
+    "regression": regression,
 }
 OBJECTIVES: dict[str, Objective] = {**TOKEN_OBJECTIVES, **ROW_OBJECTIVES}
 """Type -> function; its options are those of the type's config."""
@@ -61,6 +62,7 @@ __all__ = [
     "outcome_mixture",
     "pacs",
     "r0",
+    "regression",
     "rover",
     "superhf",
 ]

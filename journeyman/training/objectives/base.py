@@ -96,6 +96,8 @@ class RowBatch:
     reference_B: "Tensor"
     length_B: "Tensor"
     """Learned tokens."""
+    advantage_B: "Tensor"
+    """Mean over learned tokens; 1 for rows without advantages."""
     reward_B: "Tensor"
     """NaN where there is none."""
     group_B: "Tensor"

@@ -12,6 +12,7 @@ from journeyman.config.objective import (
     IpoObjective,
     KtoObjective,
     PacsObjective,
+    RegressionObjective,
 )
 from journeyman.training.objectives.base import RowBatch, Sums, TokenBatch
 
@@ -66,11 +67,11 @@ def dpo(batch: RowBatch, config: DpoObjective) -> "tuple[Tensor, Sums]":
     """-log sigmoid(beta * margin) over pairs of a group (DPO, arXiv 2305.18290, secondary).
 
     Margin: log pi / pi_ref of the row with the higher reward, minus that of the other. Mean over all pairs of unequal
-    rewards; groups of equal ones yield none.
+    rewards; groups of equal ones yield none. With `average` of log-ratios by token (Tulu 3, #186, secondary).
     """
     import torch
 
-    margin_BB = _margins(batch.logprob_B - batch.reference_B)
+    margin_BB = _margins(_ratios(batch, average=config.average))
     return _pairs(-torch.nn.functional.logsigmoid(config.beta * margin_BB), margin_BB, batch)
 
 
@@ -79,9 +80,13 @@ def ipo(batch: RowBatch, config: IpoObjective) -> "tuple[Tensor, Sums]":
 
     Margin as in `dpo`; with `average` of log-ratios by token, as TRL has it after the authors.
     """
-    ratio_B = batch.logprob_B - batch.reference_B
-    margin_BB = _margins(ratio_B / batch.length_B.clamp(min=1) if config.average else ratio_B)
+    margin_BB = _margins(_ratios(batch, average=config.average))
     return _pairs((margin_BB - 1 / (2 * config.beta)).square(), margin_BB, batch)
+
+
+def _ratios(batch: RowBatch, *, average: bool) -> "Tensor":
+    ratio_B = batch.logprob_B - batch.reference_B
+    return ratio_B / batch.length_B.clamp(min=1) if average else ratio_B
 
 
 def _margins(ratio_B: "Tensor") -> "Tensor":
@@ -120,6 +125,30 @@ def kto(batch: RowBatch, config: KtoObjective) -> "tuple[Tensor, Sums]":
     with torch.no_grad():
         sums = {"policy/implicit_accuracy": (((ratio_B > zero) == good_B) & used_B).sum() / count}
     return loss_B * used_B * batch.weight_B / count, sums
+
+
+def regression(batch: RowBatch, config: RegressionObjective) -> "tuple[Tensor, Sums]":
+    """(b * d - A)^2 / b over rows, d the mean of log pi / pi_ref over a row's tokens (WebRL, #223, verified).
+
+    A is the row's mean advantage. b = `sure_beta` where the reference is sure of a row of A >= 0 (the geometric mean
+    of its probabilities is at least `sure[0]`), or less sure than `sure[1]` of another one; else `beta`. There it is at
+    most |A / d|, so that a row is not drawn beyond its advantage. Mean over rows. Not covered: the likelihood of
+    successes that the authors' release adds.
+    """
+    import torch
+
+    ratio_B, advantage_B = _ratios(batch, average=True), batch.advantage_B
+    sure_B = (batch.reference_B / batch.length_B.clamp(min=1)).exp()
+    sharp_B = torch.where(advantage_B >= 0, sure_B >= config.sure[0], sure_B < config.sure[1])
+    most_B = (advantage_B / ratio_B.detach()).abs().nan_to_num(nan=config.sure_beta, posinf=config.sure_beta)
+    sharper_B = most_B.clamp(min=config.beta, max=config.sure_beta)
+    beta_B = torch.where(sharp_B, sharper_B, config.beta)
+    used_B = (advantage_B > 0) | (not config.positive_only)
+    loss_B = (beta_B * ratio_B - advantage_B).square() / beta_B * used_B
+    with torch.no_grad():
+        agree_B = ((ratio_B > 0) == (advantage_B > 0)) & used_B
+        sums = {"policy/implicit_accuracy": agree_B.sum() / used_B.sum().clamp(min=1)}
+    return loss_B * batch.weight_B / used_B.sum().clamp(min=1), sums
 
 
 def group_sums(values_B: "Tensor", group_B: "Tensor") -> "Tensor":

@@ -81,6 +81,7 @@ def row_batch(rows: Sequence[Row], logprobs: Logprobs) -> RowBatch:
         old_B=column([_learned_sum(row, own[1:]) for row, own in zip(rows, old, strict=True)]),
         reference_B=column([_learned_sum(row, own[1:]) for row, own in zip(rows, reference, strict=True)]),
         length_B=column([sum(row.mask[1:]) for row in rows]),
+        advantage_B=column([_learned_mean(row) for row in rows]),
         reward_B=column([float("nan") if row.reward is None else row.reward for row in rows]),
         group_B=torch.tensor([row.group for row in rows]),
         weight_B=column([row.weight for row in rows]),
@@ -89,6 +90,10 @@ def row_batch(rows: Sequence[Row], logprobs: Logprobs) -> RowBatch:
 
 def _learned_sum(row: Row, logprobs: Sequence[float]) -> float:
     return sum(p for p, learned in zip(logprobs, row.mask[1:], strict=True) if learned)
+
+
+def _learned_mean(row: Row) -> float:
+    return _learned_sum(row, row.advantages[1:]) / max(1, sum(row.mask[1:])) if row.advantages else 1.0
 
 
 def survey_covariance(rows: Sequence[Row], logprobs: Logprobs, config: PolicyGradient, seed: int) -> Survey:
