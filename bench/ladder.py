@@ -27,8 +27,10 @@ from journeyman.curation.stage import curate
 from journeyman.evaluation.stage import evaluate
 from journeyman.progress import Silent
 from journeyman.synthesis.stage import synthesize
+from journeyman.training.inheritance import HANDED_ON
 from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import run_sft
+from tasks.recipes import handed_on
 
 SHOWN = ("accuracy_sampled", "accuracy_greedy", "tool_calls_per_problem", "needless_calls_per_solved", "seconds")
 
@@ -41,20 +43,27 @@ class Study:
         self._policies: dict[str, Path] = {}
         self._seconds: dict[str, float] = {}
 
-    def run(self) -> dict[str, Any]:
-        """The report of every policy on the held-out problems."""
+    def run(self, *, controls: bool = True) -> dict[str, Any]:
+        """The report of every policy on the held-out problems, `controls` included."""
+        config, root = self._config, self._root
+        if not (root / "sft").exists():
+            self.start()
+        self._policies = {"base": root / "sft" / "base", "sft": root / "sft" / "policy"}
+        before = ["sft", *(f"rl-{block.name}" for block in config.rl)]
+        for start, block in zip(before, config.rl, strict=False):
+            self._rl(f"rl-{block.name}", block, start)
+        if controls:
+            self._controls()
+        return self._evaluate()
+
+    def start(self) -> None:
+        """The stages before rl."""
         config, root = self._config, self._root
         synthesize(config, root / "synthesize", Silent())
         self._timed("curate", lambda out: curate(config, root / "synthesize", out, Silent()))
         self._sft("sft", config)
-        self._policies = {"base": root / "sft" / "base", "sft": root / "sft" / "policy"}
-        before = self._policies["sft"]
-        for block in config.rl:
-            start, before = before, self._rl(f"rl-{block.name}", block, before)
-        self._controls(start)
-        return self._evaluate()
 
-    def _controls(self, start: Path) -> None:
+    def _controls(self) -> None:
         config = self._config
         more = 1 + self._seconds[f"rl-{config.rl[0].name}"] / self._seconds["sft"]
         longer = config.sft.model_copy(update={"steps": round(config.sft.steps * more)})
@@ -62,7 +71,7 @@ class Study:
         self._policies["control-sft"] = self._root / "control-sft" / "policy"
         if len(config.rl) > 1:
             accuracy_only = config.rl[-1].model_copy(update={"reward": "correct"})
-            self._rl("control-accuracy", accuracy_only, start)
+            self._rl("control-accuracy", accuracy_only, f"rl-{config.rl[-2].name}")
 
     def _sft(self, name: str, config: PipelineConfig) -> None:
         def body(out: Path) -> None:
@@ -71,24 +80,31 @@ class Study:
 
         self._timed(name, body)
 
-    def _rl(self, name: str, block: RlConfig, policy: Path) -> Path:
-        config = self._config
+    def _rl(self, name: str, block: RlConfig, before: str) -> None:
+        config, root = self._config, self._root
+        inputs = Inputs(
+            policy=root / before / "policy",
+            problems=root / ("curate" if config.curate.problems else "synthesize"),
+            demonstrations=root / "curate" if block.uses_demonstrations else None,
+            reference=root / block.reference / "policy" if block.reference else None,
+            before=root / before / HANDED_ON if block.inherits else None,
+        )
 
         def body(out: Path) -> None:
             with InlineWorkers(config.compute, max_length=config.model.max_length) as workers:
                 run_rl(
                     config,
                     block,
-                    Inputs(policy=policy, problems=self._root / "synthesize"),
+                    inputs,
                     out=out,
                     work=out / "work",
                     workers=workers,
                     observer=Silent(),
+                    hands_on=handed_on(config, block),
                 )
 
         self._timed(name, body)
-        self._policies[name] = self._root / name / "policy"
-        return self._policies[name]
+        self._policies[name] = root / name / "policy"
 
     def _timed(self, name: str, body: Callable[[Path], object]) -> None:
         started = time.perf_counter()

@@ -289,6 +289,12 @@ def test_a_sampler_that_computes_with_other_weights_stops_the_run() -> None:
             sync(broken, tolerance=100)
 
 
+def test_a_step_whose_prompts_are_all_too_long_has_nothing_to_probe_with() -> None:
+    made, learner, _ = loop(lambda job: attempt(job, correct=False, turns=(), stop_reason=StopReason.MAX_TOKENS))
+    assert made.advance()["sync/logprob_difference_max"] == 0
+    assert learner.steps == []
+
+
 def test_one_stale_worker_among_several_is_found_wherever_it_stands() -> None:
     class TwoWorkers(ScriptedPool):
         def __init__(self, first: float, second: float) -> None:

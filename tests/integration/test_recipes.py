@@ -1,0 +1,68 @@
+"""Every recipe can be loaded, and every small one runs from end to end, two steps of each stage."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.ladder import Study
+from journeyman.config import PipelineConfig
+from journeyman.config.load import load_pipeline, pipeline_names
+
+SMALL = [name for name in pipeline_names() if name.endswith("-small")]
+RECIPES = [
+    *("agentflow", "deepsearch", "g-ra", "mash", "meow-tea-taro", "mobile-r1", "mua", "otc", "retool", "spear"),
+    *("tapo", "tool-star", "toolrl", "tulu3", "webagent-r1", "webrl"),
+]
+FEWER = [
+    *("synthesize.demonstrations=60", "problems.train=24", "problems.dev=4", "problems.heldout=6"),
+    *("sft.steps=2", "evaluate.samples=1", "evaluate.k=[1]", "evaluate.bootstrap=100", "compute.threads=1"),
+    *("evaluate.max_turns=2", "evaluate.max_new_tokens=12"),
+]
+"""An untrained model goes on to every limit."""
+OF_A_BLOCK = ["steps=2", "problems=2", "group=4", "minibatch=8", "max_turns=2", "max_new_tokens=12"]
+
+
+def two_steps(name: str) -> PipelineConfig:
+    blocks = range(len(load_pipeline(name).rl))
+    fewer = [f"rl.{n}.{key}" for n in blocks for key in OF_A_BLOCK]
+    return load_pipeline(name, overrides=[*FEWER, *fewer])
+
+
+def test_every_recipe_has_both_variants() -> None:
+    assert set(RECIPES) <= set(pipeline_names())
+    assert {f"{name}-small" for name in RECIPES} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *SMALL])
+def test_a_recipe_can_be_loaded_and_names_its_paper(name: str) -> None:
+    config = load_pipeline(name)
+    assert "(#" in config.description and config.rl
+
+
+@pytest.fixture(scope="module")
+def cold_start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[PipelineConfig], Path]:
+    """A folder with the stages before rl, made once for pipelines that have them in common."""
+    made: dict[str, Path] = {}
+
+    def start(config: PipelineConfig) -> Path:
+        stages = config.model_dump_json(include={"model", "problems", "synthesize", "curate", "sft"})
+        if stages not in made:
+            made[stages] = tmp_path_factory.mktemp("start")
+            Study(config, made[stages]).start()
+        return made[stages]
+
+    return start
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_two_steps_of_a_small_recipe(name: str, tmp_path: Path, cold_start: Callable[[PipelineConfig], Path]) -> None:
+    config = two_steps(name)
+    shutil.copytree(cold_start(config), tmp_path, dirs_exist_ok=True)
+    report = Study(config, tmp_path).run(controls=False)
+    assert [stage["name"] for stage in report["stages"]] == [
+        "base",
+        "sft",
+        *(f"rl-{block.name}" for block in config.rl),
+    ]
