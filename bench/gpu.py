@@ -29,6 +29,7 @@ from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.rollout.torch_sampler import TorchEngine
 from journeyman.training.handle import LearnerSpec, Row
 from journeyman.training.learner import Learner
+from journeyman.training.sync import TOLERANCE
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
@@ -189,7 +190,12 @@ def check_gpu(folder: Path, device: Device, precision: Precision, steps: int) ->
     other_loss, other_norm, other_scores = policy_step(folder, device, precision, rows)
     moved, ratio = worst(scores, other_scores), other_norm / norm
     asyncio.run(sampler.load_weights(own.weights(), 1))
-    synced = worst(asyncio.run(sampler.score(ids)), own.score(ids))
+    # Of what it samples then: what it would hardly ever sample, bfloat16 is off by far more.
+    again = sample(sampler, asked)
+    exact = own.score(
+        [request.prompt_ids + found.token_ids for request, found in zip(asked, again, strict=True)], exact=True
+    )
+    synced = worst([row[19:] for row in exact], [found.logprobs for found in again])
     fell = others[-1] < others[0] - 1
     checks = [
         ("SFT loss falls", f"{others[0]:.3f} -> {others[-1]:.3f}", fell),
@@ -200,7 +206,7 @@ def check_gpu(folder: Path, device: Device, precision: Precision, steps: int) ->
         ("RL step, loss", f"{abs(loss - other_loss):.1e}", abs(loss - other_loss) < most),
         ("RL step, gradient norm", f"{ratio:.4f} of the CPU's", abs(ratio - 1) < most),
         ("RL step, scores after it", f"{moved:.1e} nats", moved < most),
-        ("sampler after a weight sync", f"{synced:.1e} nats", synced < most),
+        ("sampler after a weight sync", f"{synced:.1e} nats", synced < TOLERANCE[precision]),
     ]
     return [Check(name=f"{device} {precision}: {name}", found=found, passed=passed) for name, found, passed in checks]
 

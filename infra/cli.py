@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 
 from infra.commands import grade
+from infra.commands.benchmark import benchmark
 from infra.commands.convert import export, import_
 from infra.commands.curate import curate
+from infra.commands.judge import judge
 from infra.commands.replay import replay
+from infra.commands.report import report
 from infra.commands.sql import sql
 from infra.commands.tool import tool
 from journeyman.errors import InfrastructureError, UserError
@@ -157,26 +160,13 @@ def runs() -> None:
     runs_table(RunStore(home()).all())
 
 
-@app.command()
-def report(
-    run: Annotated[str, typer.Argument(help="A run's id or a pipeline's name. [the latest run with a report]")] = "",
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Print a run's results on held-out problems, stage by stage."""
-    from infra.tables import find_report, report_table
-    from journeyman.artifacts import home
-
-    path = find_report(home(), run)
-    if json:
-        print(path.read_text(encoding="utf-8"), end="")
-    else:
-        report_table(path)
-
-
+app.command()(report)
 app.command()(tool)
 app.command()(replay)
 app.command()(sql)
 app.command()(curate)
+app.command()(benchmark)
+app.command()(judge)
 app.command("import")(import_)
 app.command()(export)
 app.add_typer(grade.app, name="grade")

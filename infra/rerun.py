@@ -29,7 +29,7 @@ def stage_call(home: Path, stage: str, *, block: str, from_run: str, overrides: 
     source = RunStore(home).find(from_run)
     config = source.pipeline_config()
     wanted = _block(config, named or block) if part == "rl" else ""
-    changed = _overridden(config, overrides)
+    changed = overridden(config, overrides)
     _require_own(config, changed, part, wanted, overrides)
     return lambda: _call(part, wanted, source.id, changed if overrides else None)
 
@@ -66,7 +66,8 @@ def _block(config: PipelineConfig, name: str) -> str:
     return name or names[0]
 
 
-def _overridden(config: PipelineConfig, overrides: Sequence[str]) -> PipelineConfig:
+def overridden(config: PipelineConfig, overrides: Sequence[str]) -> PipelineConfig:
+    """A config with some options changed, checked as a pipeline of a file is. Raises `ConfigError`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipelines.yaml"
         file.write_text(render(config), encoding="utf-8")

@@ -1,10 +1,11 @@
 """What the command line prints: tables of runs, parts and results."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,9 @@ from journeyman.catalog import Entry, catalog
 from journeyman.curation.engine import Funnel
 from journeyman.errors import DataError, UserError, nearest
 from journeyman.runs import RunRecord, RunStore, Status
+
+if TYPE_CHECKING:
+    from journeyman.evaluation.judging.measures import Figures
 
 WIDE = 160
 """Columns where the output is no terminal, and has no width of its own."""
@@ -96,6 +100,22 @@ def funnel_table(funnel: Funnel) -> None:
     out = console()
     out.print(table)
     out.print(f"{funnel.rows_kept} of {funnel.rows_in} rows kept")
+
+
+def figures_table(measures: "Mapping[str, Figures]") -> None:
+    """A table for each measure of a judge, a line a figure."""
+    from journeyman.evaluation.judging.report import figure_table
+
+    out = console()
+    for name, figures in measures.items():
+        content = figure_table(figures)
+        table = Table(box=None, title=name, title_style="bold", title_justify="left", header_style="dim")
+        for column in content.columns:
+            table.add_column(column, justify="left" if column in ("figure", "note") else "right")
+        for row in content.rows:
+            table.add_row(*row)
+        out.print(table)
+        out.print()
 
 
 def entries_of(kind: str) -> list[Entry]:

@@ -3,12 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 EVALUATED = ("dev", "heldout")
 """Splits that are evaluated on: nothing is learned from them."""
+BEGUN = "begun"
+"""Key of a problem's data: texts of turns that attempts begin with. They are played, not learned from."""
+GUIDANCE = "guidance"
+"""Key of a problem's data: what the policy is told behind the question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,11 @@ def problem_id(family: str, question: str, data: Mapping[str, Any] | None = None
     """A stable 16-digit name for a problem."""
     text = json.dumps([family, question, dict(data or {})], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def variant(problem: Problem, mark: str, data: Mapping[str, Any]) -> Problem:
+    """A problem with more data. Its id tells, `ID~MARK`: what is remembered of one is not mixed with the other's."""
+    return replace(problem, id=f"{problem.id}~{mark}", data={**problem.data, **data})
 
 
 def train_files(artifact: Path) -> list[Path]:

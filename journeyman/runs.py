@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -142,7 +143,7 @@ class RunStore:
         for record in self.all():
             if word in (LATEST, record.pipeline):
                 return record
-        raise DataError(f"there is no run `{word}`", place=str(self._root), remedy=self._choices())
+        raise DataError(f"there is no run `{word}`", place=str(self._root), remedy=self._choices(word))
 
     def of_flow_run(self, flow_run_id: str) -> RunRecord | None:
         """The run that a Prefect flow run records."""
@@ -168,8 +169,12 @@ class RunStore:
             self.save(record)
         return crashed
 
-    def _choices(self) -> str:
-        runs = [record.id for record in self.all()[:5]]
+    def _choices(self, word: str = "") -> str:
+        """The runs and pipelines whose names are like the word, else the newest runs."""
+        records = self.all()
+        names = [*(record.id for record in records), *dict.fromkeys(record.pipeline for record in records)]
+        near = get_close_matches(word, names, n=5, cutoff=0.7)
+        runs = near or [record.id for record in records[:5]]
         return "one of " + ", ".join(runs) if runs else "run a pipeline first: journeyman run quickstart"
 
 

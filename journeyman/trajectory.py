@@ -22,6 +22,11 @@ PLAIN = "trajectory"
 UNLEARNED = "unlearned_turns"
 """Key of a trajectory's provenance: numbers of turns that are shown but not learned from, such as erroneous ones (#7)."""
 
+SEARCH = "search"
+"""Key of a searched trajectory's provenance: its turns' nodes and values, the mean of its tree, whether it is learned from."""
+SOLUTION = "solution"
+"""Key of a trajectory's provenance: true where a search has found it, and it is worth keeping (#168)."""
+
 
 class StopReason(StrEnum):
     """Why a trajectory ended."""
@@ -383,6 +388,8 @@ def read_trajectories(path: Path) -> list[Trajectory]:
 __all__ = [
     "KIND",
     "PLAIN",
+    "SEARCH",
+    "SOLUTION",
     "UNLEARNED",
     "Fault",
     "Image",

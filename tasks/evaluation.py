@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.artifacts import Artifact
-from tasks.pages import table
+from tasks.pages import link, table
 from tasks.run import Run
 from tasks.stage import Desk, Summary, stage_task
 
@@ -42,6 +42,8 @@ def publish(run: Run, evaluation: Artifact) -> None:
     run.tracked.headline(headlines(rows))
     columns = ("name", *HEADLINES, "ci95", "problems", "seconds")
     table("report", [{column: _shown(row.get(column)) for column in columns} for row in rows], _WHERE)
+    page = evaluation.manifest.made_by.get("mlflow_url", "")
+    link("report-page", page and f"{page}/artifacts/report.html", "Report in MLflow", _PAGE)
 
 
 def headlines(rows: list[Mapping[str, Any]]) -> dict[str, float]:
@@ -54,6 +56,7 @@ def headlines(rows: list[Mapping[str, Any]]) -> dict[str, float]:
     return values
 
 
+_PAGE = "The ladder with its pictures. Beside other runs: journeyman report RUN RUN..."
 _WHERE = "Held-out problems, stage by stage. The whole report is `report.html` in the artifact and in MLflow."
 
 

@@ -178,6 +178,7 @@ def _rl(config: PipelineConfig, block: RlConfig) -> Plan:
             "problems": "curate" if config.curate.problems else "synthesize",
             **({"reference": block.reference} if block.reference else {}),
             **({"demonstrations": "curate"} if block.uses_demonstrations else {}),
+            **({"taught": "synthesize"} if block.uses_taught else {}),
         },
         tables={"problems": "problems/train.parquet"},
     )

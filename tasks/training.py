@@ -37,6 +37,7 @@ def train_rl(desk: Desk) -> Summary:
                 policy=inputs["policy"].path / "policy",
                 problems=inputs["problems"].path,
                 demonstrations=inputs["demonstrations"].path if "demonstrations" in inputs else None,
+                taught=inputs["taught"].path if "taught" in inputs else None,
                 reference=inputs["reference"].path / "policy" if "reference" in inputs else None,
                 before=inputs["policy"].path / HANDED_ON if stage.inherits else None,
             ),

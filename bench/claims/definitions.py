@@ -161,4 +161,61 @@ CLAIMS: dict[str, Claim] = {
             Expected(measure="tokens", first="gated", sign="-", second="none"),
         ),
     ),
+    "self_imitation": Claim(
+        papers="#12",
+        says="An intrinsic tool reward that fades out while self-imitation fades in beats plain GRPO.",
+        start="sft",
+        common={**SHORT, "credit": "group_mean"},
+        arms={
+            "grpo": {"reward": "correct"},
+            "intrinsic": {"reward": "correct + spear_tool(until=9, each=0.05)"},
+            "spear": {
+                "reward": "correct + spear_tool(until=9, each=0.05)",
+                "objective": {
+                    **{"type": "grpo", "negative_scale": 0.2, "dual_clip": 10.0},
+                    "covariance": {"type": "clip", "share": 0.02, "low": 0.2, "high": 40.0},
+                },
+                "replay": {
+                    **{"capacity": 256, "fraction": 0.25, "only_with_calls": True, "when_full": True, "warmup": 18},
+                    "recalibration": {"history": 512},
+                },
+            },
+        },
+        expected=(
+            Expected(measure="accuracy", first="spear", sign="+", second="grpo"),
+            Expected(measure="accuracy", first="spear", sign="+", second="intrinsic"),
+        ),
+    ),
+    "curriculum": Claim(
+        papers="#87 #170",
+        says="Problems chosen by how the policy does teach more than problems drawn evenly.",
+        start="sft",
+        common=SHORT,
+        arms={
+            "even": {"curriculum": {"type": "uniform"}},
+            "weakest": {"curriculum": {"type": "weakest"}},
+            "bands": {"curriculum": {"type": "bands"}},
+            "edge": {"curriculum": {"type": "edge"}},
+        },
+        expected=(
+            Expected(measure="accuracy", first="weakest", sign="+", second="even"),
+            Expected(measure="accuracy", first="bands", sign="+", second="even"),
+            Expected(measure="accuracy", first="edge", sign="+", second="even"),
+        ),
+    ),
+    "replay": Claim(
+        papers="#12 #223",
+        says="Learning again from past successes teaches more than fresh attempts alone.",
+        start="sft",
+        common={**SHORT, "credit": "group_mean"},
+        arms={
+            "fresh": {},
+            "replay": {"replay": {"capacity": 512, "fraction": 0.25}},
+            "likely": {"replay": {"capacity": 512, "fraction": 0.25, "probability": [0.5, 0.95]}},
+        },
+        expected=(
+            Expected(measure="accuracy", first="replay", sign="+", second="fresh"),
+            Expected(measure="accuracy", first="likely", sign="+", second="fresh"),
+        ),
+    ),
 }

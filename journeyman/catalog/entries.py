@@ -22,11 +22,19 @@ from journeyman.config import (
     TorchSampler,
     VllmSampler,
 )
+from journeyman.config.evaluate import BeamConfig, RefinementConfig
 from journeyman.config.monitors import LEVELS
+from journeyman.config.proposals import ProposalsConfig
+from journeyman.config.rollout import RolloutConfig
 from journeyman.config.shape import arms
 from journeyman.curation import VOCABULARY as CURATION_VOCABULARY
 from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
+from journeyman.evaluation.benchmarks import BENCHMARKS
+from journeyman.evaluation.inference import INFERENCE
+from journeyman.evaluation.judging.measures import JUDGE_MEASURES
+from journeyman.evaluation.robustness import ROBUSTNESS
+from journeyman.evaluation.tool_use import TOOL_MEASURES
 from journeyman.expressions import Vocabulary, needs_of, options_of
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
@@ -38,6 +46,7 @@ from journeyman.synthesis.strategies import WRITES
 from journeyman.tools import TOOLS
 from journeyman.training.merging import MERGES
 from journeyman.training.objectives import OBJECTIVES
+from journeyman.training.proposing import PROPOSALS
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 PAPER = re.compile(r"#\d+|arXiv \d{4}\.\d{4,5}")
@@ -58,6 +67,15 @@ TEACHERS = {
     "policy": "journeyman.synthesis.teachers:PoolTeacher",
 }
 """What plays each teacher of the config."""
+ROLLOUTS = {
+    "independent": "journeyman.rollout.loop:Agent",
+    "tree": "journeyman.rollout.tree:grow",
+    "search": "journeyman.rollout.search:frontier_search",
+    "value_search": "journeyman.rollout.search:value_search",
+}
+"""What makes the attempts of each rollout of the config."""
+MADE = {"beam": BeamConfig, "refinement": RefinementConfig}
+"""Options of the strategies of inference that make attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +109,8 @@ class Entry:
 
 def catalog(tests: Path = TESTS) -> list[Entry]:
     """All parts, kind by kind, in the order of their registries."""
-    return [*_registered(tests), *_samplers(tests), *_teachers(tests)]
+    chosen = [("teacher", TeacherConfig, TEACHERS), ("rollout", RolloutConfig, ROLLOUTS)]
+    return [*_registered(tests), *_samplers(tests), *(one for kind in chosen for one in _chosen(tests, *kind))]
 
 
 class _Named(Protocol):
@@ -136,6 +155,12 @@ def _registries() -> list[_Registry]:
             options=lambda part: _fields(arms(CurriculumConfig)[part.__name__.lower()]),
         ),
         _Registry(
+            kind="proposal",
+            name="PROPOSALS",
+            parts=PROPOSALS,
+            options=lambda part: _fields(arms(ProposalsConfig)[part.__name__.lower()]),
+        ),
+        _Registry(
             kind="monitor",
             name="MONITORS",
             parts=MONITORS,
@@ -145,6 +170,16 @@ def _registries() -> list[_Registry]:
         *_of_vocabulary(CURATION_VOCABULARY, "RULES"),
         *_of_vocabulary(STRATEGY_VOCABULARY, "STRATEGIES", lambda part: ("writer",) if part.__name__ in WRITES else ()),
         _Registry(kind="merge", name="MERGES", parts=MERGES, options=_defaults),
+        _Registry(kind="benchmark", name="BENCHMARKS", parts=BENCHMARKS, options=_defaults),
+        _Registry(kind="judge measure", name="JUDGE_MEASURES", parts=JUDGE_MEASURES, options=_defaults),
+        _Registry(kind="measure", name="TOOL_MEASURES", parts=TOOL_MEASURES, options=lambda _: ()),
+        _Registry(kind="measure", name="ROBUSTNESS", parts=ROBUSTNESS, options=lambda _: ()),
+        _Registry(
+            kind="inference",
+            name="INFERENCE",
+            parts=INFERENCE,
+            options=lambda part: _fields(arm) if (arm := MADE.get(part.__name__)) else (),
+        ),
         _Registry(kind="grader", name="GRADERS", parts=GRADERS, options=_defaults),
         _Registry(
             kind="call format",
@@ -209,14 +244,22 @@ def _samplers(tests: Path) -> Iterator[Entry]:
         yield _entry("sampler", name, text=text, options=_fields(config), tested=tested, module=module)
 
 
-def _teachers(tests: Path) -> Iterator[Entry]:
-    known = arms(TeacherConfig)
-    assert set(known) == set(TEACHERS), f"{set(known)} in the config, {set(TEACHERS)} in the catalog"
+def _chosen(tests: Path, kind: str, union: Any, played: Mapping[str, str]) -> Iterator[Entry]:
+    """What the config tells apart by `type`, with what plays it."""
+    known = arms(union)
+    assert set(known) == set(played), f"{set(known)} in the config, {set(played)} in the catalog"
     for name, config in known.items():
-        module, _, attribute = TEACHERS[name].partition(":")
+        module, _, attribute = played[name].partition(":")
         text = inspect.getdoc(config) or ""
-        tested = tests_of(tests, module, attribute)
-        yield _entry("teacher", name, text=text, options=_fields(config), tested=tested, module=module)
+        yield _entry(
+            kind,
+            name,
+            text=text,
+            options=_fields(config),
+            test=test_of(tests, module, attribute, key=name),
+            tested=tests_of(tests, module, attribute),
+            module=module,
+        )
 
 
 def _entry(kind: str, name: str, *, text: str, more: str = "", **fields: Any) -> Entry:
@@ -282,9 +325,10 @@ def _fields(config: type[BaseModel], but: Sequence[str] = ("type",)) -> tuple[st
 
 
 def _thresholds(field: FieldInfo) -> tuple[str, ...]:
-    """`warn = 0.5 (highest)`: what is set, and to which side it is fine."""
+    """`warn = 0.5 (highest)`: what is set, and to which side it is fine; `off (highest)` where nothing is."""
     side = type(field.default).__name__.lower()
-    return tuple(f"{name} = {value} ({side})" for name, value in field.default if name in LEVELS and value is not None)
+    found = [f"{name} = {value} ({side})" for name, value in field.default if name in LEVELS and value is not None]
+    return tuple(found) or (f"off ({side})",)
 
 
 def _default(field: FieldInfo) -> str:

@@ -5,10 +5,16 @@ from collections.abc import Iterator, Sequence
 from journeyman.catalog.entries import Entry
 
 KINDS = (
-    *("strategy", "curation rule", "merge", "curriculum", "replay", "monitor"),
+    *("strategy", "curation rule", "merge", "curriculum", "proposal", "replay", "monitor", "rollout"),
     *("reward", "reward combinator", "credit", "credit combinator", "objective"),
+    *("measure", "inference", "benchmark", "judge measure"),
 )
-PLURALS = {"strategy": "Strategies of synthesis", "curriculum": "Curricula", "replay": "Replay"}
+PLURALS = {
+    "strategy": "Strategies of synthesis",
+    "curriculum": "Curricula",
+    "replay": "Replay",
+    "inference": "Inference",
+}
 HEAD = """# The parts of a pipeline
 
 Made by `journeyman catalog --markdown`; a test holds it against the code. `#N` is a number in the ledger of papers.

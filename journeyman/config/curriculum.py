@@ -1,6 +1,6 @@
 """Which problems of an rl block come next: a part of `journeyman.curriculum`, chosen by `type`, with its own options."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -14,6 +14,21 @@ class BaseCurriculum(Config):
     def uses_demonstrations(self) -> bool:
         """Whether it reads what the cold start learned from (`journeyman.curriculum.base.Shown`)."""
         return False
+
+    def within(self, steps: int) -> Self:
+        """As it is in a block of so many steps."""
+        return self
+
+
+class PacedCurriculum(BaseCurriculum):
+    """What curricula have in common that move on with the steps."""
+
+    steps: int | None = Field(
+        default=None, ge=1, description="Steps from the first problems to the last ones; empty: those of the block"
+    )
+
+    def within(self, steps: int) -> Self:
+        return self if self.steps else self.model_copy(update={"steps": steps})
 
 
 class UniformCurriculum(BaseCurriculum):
@@ -79,9 +94,15 @@ class BalanceCurriculum(RatedCurriculum):
         description="Problems that never fail are wanted too: where right attempts are imitated. "
         "Credits that compare attempts learn nothing from those",
     )
+    temperatures: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[],
+        description="Temperatures to try, a step each; the one with the best mean score is then kept for `hold` steps. "
+        "Empty: the block's",
+    )
+    hold: int = Field(default=10, ge=1, description="Steps between two trials of the temperatures (ours)")
 
 
-class OrderedCurriculum(BaseCurriculum):
+class OrderedCurriculum(PacedCurriculum):
     """From easy to hard."""
 
     type: Literal["ordered"] = "ordered"
@@ -90,7 +111,6 @@ class OrderedCurriculum(BaseCurriculum):
         pattern=r"^(file|min_calls|data\..+)$",
         description="How hard a problem is: `file`, its place in the problem file; `min_calls`; `data.KEY`, a number there",
     )
-    steps: int = Field(default=30, ge=1, description="Steps from the easiest to the hardest")
     width: float | None = Field(
         default=0.3,
         gt=0,
@@ -139,6 +159,60 @@ class SetsCurriculum(BaseCurriculum):
         return stages
 
 
+class ReverseCurriculum(PacedCurriculum):
+    """Begins near the end of demonstrations."""
+
+    type: Literal["reverse"] = "reverse"
+    share: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="Of a demonstration's turns, the last ones, that are left to the policy first",
+    )
+    pool: float = Field(default=0.0, ge=0, le=1, description="Share of a step's problems from the block's own")
+
+    @property
+    def uses_demonstrations(self) -> bool:
+        return True
+
+
+Guidance = Literal["errors", "tools", "plan"]
+"""What can be told: errors that failed attempts met, names of the tools that the gold course calls, its calls."""
+
+
+class GuidedCurriculum(BaseCurriculum):
+    """Problems that a whole group failed come back with guidance, then without."""
+
+    type: Literal["guided"] = "guided"
+    share: float = Field(default=0.25, gt=0, le=1, description="Most of a step's problems that come back (ours)")
+    tells: list[Guidance] = Field(
+        default=["errors", "tools"],
+        min_length=1,
+        description="`errors` of the failed attempts; `tools` of the gold course; `plan`, its calls with their arguments",
+    )
+
+
+class ControlledCurriculum(RatedCurriculum):
+    """Problems that are neither mastered nor solved as often by the policy that the block began with."""
+
+    type: Literal["controlled"] = "controlled"
+    window: int = Field(default=10, ge=1, description="Attempts at a problem, the last ones, that its pass rate is of")
+    low: float = Field(default=0.1, ge=0, le=1, description="Least pass rate")
+    high: float = Field(default=0.8, ge=0, le=1, description="Largest pass rate: above, it is mastered")
+    margin: float = Field(default=0.1, ge=0, le=1, description="How far the control's pass rate lies below, at least")
+    control: str = Field(
+        default="start",
+        pattern=r"^(start|data\..+)$",
+        description="The control's pass rate: `start`, of the first step's attempts; `data.KEY`, a number there",
+    )
+    least: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Where a smaller share of the attempted problems is accepted, mastered ones are, too",
+    )
+
+
 CurriculumConfig = Annotated[
     UniformCurriculum
     | WeakestCurriculum
@@ -146,6 +220,9 @@ CurriculumConfig = Annotated[
     | EdgeCurriculum
     | BalanceCurriculum
     | OrderedCurriculum
-    | SetsCurriculum,
+    | SetsCurriculum
+    | ReverseCurriculum
+    | GuidedCurriculum
+    | ControlledCurriculum,
     Field(discriminator="type"),
 ]

@@ -1,8 +1,11 @@
 """Block `rl.*.monitors`: up to which values a training run is left alone. The default thresholds are ours."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from journeyman.config.base import Config
+from journeyman.config.checks import Expressed
 
 LEVELS = ("", "warn", "pause", "stop")
 """What a value calls for, from nothing to the most."""
@@ -15,6 +18,7 @@ class _Thresholds(Config):
     )
     stop: float | None = Field(default=None, description="Beyond it: the stage ends early with the policy that it has")
     patience: int = Field(default=1, ge=1, description="Steps in a row beyond a threshold until it counts")
+    every: int = Field(default=1, ge=1, description="Looks at the first step and at every so many after it")
 
     @property
     def watched(self) -> bool:
@@ -48,8 +52,16 @@ class Lowest(_Thresholds):
 
 
 class MonitorsConfig(Config):
-    """What is watched while a policy learns: a threshold or more for each of `journeyman catalog --kind monitor`."""
+    """What is watched while a policy learns: a threshold or more for each of `journeyman catalog --kind monitor`.
 
+    Those without a threshold are off: they cost something, or what is too much depends on the block.
+    """
+
+    gold: Annotated[str, Expressed("journeyman.rewards:VOCABULARY")] = Field(
+        default="correct",
+        description="What the reward is a proxy for: an expression over the rewards that is only watched",
+        examples=["correct", "graded"],
+    )
     sampler_kl: Highest = Highest(warn=0.05)
     sampler_chi_square: Highest = Highest(warn=1.0)
     entropy_collapse: Lowest = Lowest(warn=0.1)
@@ -64,3 +76,16 @@ class MonitorsConfig(Config):
     masked_share: Highest = Highest(warn=0.1)
     truncated_share: Highest = Highest(warn=0.3)
     staleness: Highest = Highest(warn=4)
+    length_collapse: Lowest = Lowest(warn=0.2)
+    turn_weighting: Highest = Highest()
+    reward_distance: Highest = Highest()
+    reward_hacking: Highest = Highest(warn=0.05, patience=3)
+    tied_best: Highest = Highest()
+    flip_rate: Highest = Highest()
+    artefacts: Highest = Highest()
+    reference_kl: Highest = Highest(every=5)
+    reference_chi_square: Highest = Highest(every=5)
+    over_optimisation: Highest = Highest(every=5)
+    judge_false_positives: Highest = Highest(every=10)
+    style_drift: Highest = Highest(every=10)
+    reward_hacks: Highest = Highest(every=20)

@@ -77,6 +77,24 @@ class KlCovariance(Config):
     coefficient: float = Field(default=1.0, gt=0)
 
 
+class EntropyBounds(Config):
+    """Keeps the policy's entropy between two bounds, in nats a token: a bonus below, a penalty above (ours)."""
+
+    low: float = Field(default=0.0, ge=0)
+    high: float | None = Field(default=None, gt=0, validate_default=True, description="Empty: however much")
+    gain: float = Field(default=0.01, gt=0, description="Coefficient for each nat beyond a bound")
+
+    @field_validator("high")
+    @classmethod
+    def _above_low(cls, high: float | None, info: ValidationInfo) -> float | None:
+        low = info.data.get("low", 0.0)
+        if high is None and low == 0:
+            raise ValueError("one bound is needed: `low` above 0, or `high`")
+        if high is not None and high <= low:
+            raise ValueError("should be above `low`")
+        return high
+
+
 class Rejection(Config):
     """What the sampler and the learner see too differently is not learned from."""
 
@@ -140,6 +158,9 @@ class PolicyGradient(BaseObjective):
     kl: KlPenalty | None = Field(default=None, title="Kl")
     chi_square: ChiSquarePenalty | None = Field(default=None, title="Chi Square")
     entropy: float = Field(default=0.0, ge=0, description="Coefficient of the entropy bonus")
+    entropy_bounds: EntropyBounds | None = Field(
+        default=None, title="Entropy Bounds", description="On top of `entropy`; empty: none"
+    )
     covariance: Annotated[ClipCovariance | KlCovariance, Field(discriminator="type")] | None = None
 
     @field_validator("dual_clip")

@@ -16,11 +16,66 @@ class RecalibrationConfig(Config):
     scale: bool = Field(default=False, description="Divided by the median of their standard deviations, too")
 
 
-class ReplayConfig(Config):
-    """Past successes that are learned from again."""
+class SeedsConfig(Config):
+    """Demonstrations that are learned from beside a step's own attempts. The defaults are ours."""
 
-    capacity: int = Field(default=0, ge=0, description="Trajectories kept; 0: no replay")
-    fraction: float = Field(default=0.0, ge=0, le=1, description="Share of a batch that comes from the buffer")
+    steps: int = Field(
+        default=100, ge=1, description="Steps over which their share of a batch falls from .5 to .05, where it stays"
+    )
+    most: int | None = Field(default=None, ge=1, description="Demonstrations, drawn once; empty: all that are right")
+
+
+class SolutionsConfig(Config):
+    """Right trajectories of problems that are seldom solved, each compared with a later group of its problem."""
+
+    below: float = Field(
+        default=0.25, gt=0, le=1, description="A group's share of right attempts that is seldom; 0.25 in #168"
+    )
+    direct: int | None = Field(
+        default=None,
+        ge=1,
+        description="Attempts of the group that it is compared with; empty: all but the one whose place it takes",
+    )
+    capacity: int = Field(default=4096, ge=1, description="Solutions kept, one a problem (ours)")
+
+
+class SelectionConfig(Config):
+    """Of each group some trajectories are compared and learned from, the others only counted."""
+
+    by: Literal["contrastive", "best", "best_random", "best_worst", "consistent"] = Field(
+        description="Which: `journeyman catalog --kind replay`"
+    )
+    keep: int = Field(ge=2, description="Trajectories of a group that are left")
+    part: str | None = Field(
+        default=None,
+        description="For `consistent`: the part of the reward that rates the steps; with `0 *` before it in the "
+        "expression, it counts for nothing else",
+    )
+
+    @field_validator("part")
+    @classmethod
+    def _of_what_it_goes_by(cls, part: str | None, info: ValidationInfo) -> str | None:
+        if part is None and info.data.get("by") == "consistent":
+            raise ValueError("is needed with by `consistent`: the part of the reward that rates the steps")
+        return only_with(cls, part, info, other="by", is_in=("consistent",))
+
+
+class ReplayConfig(Config):
+    """What is learned from besides a step's own attempts, and which of those."""
+
+    seeds: SeedsConfig | None = Field(
+        default=None, title="Seeds", description="Demonstrations in a buffer of their own; empty: none"
+    )
+    solutions: SolutionsConfig | None = Field(
+        default=None, title="Solutions", description="Kept for problems that are seldom solved; empty: none"
+    )
+    selection: SelectionConfig | None = Field(
+        default=None, title="Selection", description="What of a group is compared; empty: all"
+    )
+    capacity: int = Field(default=0, ge=0, description="Past successes kept; 0: none")
+    fraction: float = Field(
+        default=0.0, ge=0, le=2, description="Rows from the buffer for each of a step's own; at most 2 in #223"
+    )
     max_age: int = Field(default=10, ge=1, description="Steps after which a trajectory is dropped")
     max_uses: int | None = Field(
         default=None, ge=1, description="Replays after which a trajectory is dropped; empty: any number"
@@ -39,6 +94,12 @@ class ReplayConfig(Config):
     recalibration: RecalibrationConfig | None = Field(
         default=None, title="Recalibration", description="Advantages of replayed trajectories anew; empty: as they were"
     )
+    decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Factor of the advantage for each step of age, where it is not recalibrated; 1: as it was",
+    )
     when_full: bool = Field(default=False, description="Nothing is replayed until the buffer is full (#12)")
     warmup: int = Field(
         default=0, ge=0, description="Steps over which replayed rows grow from no weight to a whole one; 200 in #12"
@@ -55,7 +116,7 @@ class ReplayConfig(Config):
 
     @field_validator(
         *("max_age", "max_uses", "priority", "exponent", "only_with_calls", "one_a_problem", "probability"),
-        *("recalibration", "when_full", "warmup"),
+        *("recalibration", "decay", "when_full", "warmup"),
     )
     @classmethod
     def _of_something(cls, value: Any, info: ValidationInfo) -> Any:
@@ -68,9 +129,19 @@ class ReplayConfig(Config):
     def _of_a_weight(cls, exponent: float, info: ValidationInfo) -> float:
         return only_with(cls, exponent, info, other="priority", is_in=("advantage",))
 
+    @field_validator("decay")
+    @classmethod
+    def _of_what_was(cls, decay: float, info: ValidationInfo) -> float:
+        return only_with(cls, decay, info, other="recalibration", is_in=(None,))
+
     @field_validator("probability")
     @classmethod
     def _some_between(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
         if band is not None and band[0] >= band[1]:
             raise ValueError("has nothing between its bounds; give the lower one first")
         return band
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps trajectories beyond a step."""
+        return bool(self.capacity or self.seeds or self.solutions)

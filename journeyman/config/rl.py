@@ -11,6 +11,7 @@ from journeyman.config.judge import EncoderConfig, HashedEncoding, JudgeConfig
 from journeyman.config.limits import AttemptLimits
 from journeyman.config.monitors import MonitorsConfig
 from journeyman.config.objective import GrpoObjective, ObjectiveConfig
+from journeyman.config.proposals import ProposalsConfig
 from journeyman.config.replay import ReplayConfig
 from journeyman.config.rollout import IndependentRollouts, RolloutConfig
 from journeyman.config.sft import LoraConfig, OptimizerConfig
@@ -122,13 +123,19 @@ class RlConfig(AttemptLimits):
         default=None, title="Process", description="For credits that need process rewards; empty: none"
     )
     curriculum: CurriculumConfig = Field(default_factory=UniformCurriculum)
+    proposals: ProposalsConfig | None = Field(default=None, description="New problems during training; empty: none")
     replay: ReplayConfig = ReplayConfig()
     monitors: MonitorsConfig = MonitorsConfig()
 
     @property
     def uses_demonstrations(self) -> bool:
         """Whether the block reads what the cold start learned from."""
-        return self.curriculum.uses_demonstrations
+        return self.curriculum.uses_demonstrations or self.replay.seeds is not None
+
+    @property
+    def uses_taught(self) -> bool:
+        """Whether the block reads the problems that were demonstrated, or those that are evaluated on."""
+        return self.curriculum.uses_demonstrations or self.proposals is not None
 
     @field_validator("lora")
     @classmethod

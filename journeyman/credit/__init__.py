@@ -12,6 +12,7 @@ from journeyman.credit.group import (
     batch_mean,
     batch_normalized,
     best,
+    best_and_worst,
     group_mean,
     group_normalized,
     pf_ppo,
@@ -22,10 +23,11 @@ from journeyman.credit.group import (
 from journeyman.credit.minform import pure
 from journeyman.credit.process import oprl, prime
 from journeyman.credit.ranks import effective_rank
+from journeyman.credit.search import deepsearch, rest_mcts
 from journeyman.credit.spans import fine_grained, fine_grained_gae, rank_grpo, toolpo_spans
 from journeyman.credit.strata import stratified
 from journeyman.credit.trees import portool, tempo
-from journeyman.credit.turns import capo, flow_grpo, igpo, matchtir, returns, toolpo, tp_grpo, turn_group
+from journeyman.credit.turns import capo, flow_grpo, igpo, matchtir, recurring, returns, toolpo, tp_grpo, turn_group
 from journeyman.expressions import Vocabulary, build
 
 CREDITS: dict[str, Callable[..., Floats]] = {
@@ -38,6 +40,7 @@ CREDITS: dict[str, Callable[..., Floats]] = {
     "batch_normalized": batch_normalized,
     "self_critical": self_critical,
     "best": best,
+    "best_and_worst": best_and_worst,
     # channels
     "per_channel": per_channel,
     "slim": slim,
@@ -54,9 +57,12 @@ CREDITS: dict[str, Callable[..., Floats]] = {
     "toolpo": toolpo,
     "capo": capo,
     "tp_grpo": tp_grpo,
+    "recurring": recurring,
     # trees, graphs, strata
     "tempo": tempo,
     "portool": portool,
+    "deepsearch": deepsearch,
+    "rest_mcts": rest_mcts,
     "salt": salt,
     "stratified": stratified,
     # process rewards, tokens, items

@@ -213,6 +213,7 @@ NEEDS = {
     "spans": "the reward has to pay for stretches of text",
     "channels": "the reward has to be `channels(name=reward, ...)`",
     "forks_U": "set `rollout: {type: tree}` in the rl block, so that attempts fork",
+    "searched": "set `rollout: {type: search}` or `value_search` in the rl block, so that problems are searched",
     "prefixes": "the rl stage supplies it",
     "moves": "the rl stage supplies it",
     "values_T": "set `critic` in the rl block",

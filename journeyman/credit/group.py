@@ -76,6 +76,24 @@ def best(batch: ScoredBatch) -> Floats:
     return batch.from_rows(((batch.rewards_B == highest_P[batch.group_B]) & (batch.rewards_B > 0)).astype(np.float64))
 
 
+def best_and_worst(batch: ScoredBatch, *, above: float = 0.5, below: float = -0.5) -> Floats:
+    """Of each group its best one where z >= `above` and its worst one where z < `below`; the others 0.
+
+    B2-DiffuRL (#164, verified) trains on those two of a branch, z being a prompt's over the batch and the last 8, and
+    advantages clipped at 5. Here z = (r - mean) / (std + 1e-6) over the step, whose groups are the branches; nothing is
+    remembered (ours). Of equal ones all are taken.
+
+    Bias: biased: what lies between counts for nothing, and the spread depends on the trajectory itself.
+    """
+    z_B = np.clip(whitened(batch.rewards_B), -5, 5)
+    highest_P, lowest_P = np.full(batch.groups, -np.inf), np.full(batch.groups, np.inf)
+    np.maximum.at(highest_P, batch.group_B, batch.rewards_B)
+    np.minimum.at(lowest_P, batch.group_B, batch.rewards_B)
+    best_B = (batch.rewards_B == highest_P[batch.group_B]) & (z_B >= above)
+    worst_B = (batch.rewards_B == lowest_P[batch.group_B]) & (z_B < below)
+    return batch.from_rows(np.where(best_B | worst_B, z_B, 0.0))
+
+
 def batch_mean(batch: ScoredBatch) -> Floats:
     """r - the mean over all trajectories of the step: one baseline for all problems.
 

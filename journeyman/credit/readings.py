@@ -10,9 +10,10 @@ import numpy as np
 
 from journeyman.credit.base import Floats, Ints, ScoredBatch
 from journeyman.credit.graphs import Moves
+from journeyman.credit.search import Searched
 from journeyman.credit.spans import Spans
 from journeyman.credit.trees import Names, Prefixes
-from journeyman.trajectory import Span, Trajectory, Turn
+from journeyman.trajectory import SEARCH, Span, Trajectory, Turn
 
 
 def turn_rewards_U(batch: ScoredBatch) -> Floats:
@@ -144,6 +145,23 @@ def _placed(trajectory: Trajectory, edges: Edges) -> Iterator[tuple[int, int, in
         yield (tokens[0], tokens[-1], ranks[span.kind], span) if tokens else (-1, -1, ranks[span.kind], span)
 
 
+def searched(batch: ScoredBatch) -> Searched:
+    """What searches have left in the trajectories' provenance."""
+    records = [t.provenance.get(SEARCH) or {} for t in batch.trajectories]
+    turns = list(zip(records, batch.turns_B.tolist(), strict=True))
+    means = {
+        group: one["mean"]
+        for group, one in zip(batch.group_B.tolist(), records, strict=True)
+        if one.get("mean") is not None
+    }
+    return Searched(
+        values_U=np.array([v for one, size in turns for v in one.get("values") or [np.nan] * size], np.float64),
+        node_U=np.array([n for one, size in turns for n in one.get("nodes") or [-1] * size], np.int64),
+        mean_B=np.array([means.get(group, np.nan) for group in batch.group_B.tolist()], np.float64),
+        learned_B=np.array([float(one.get("learned", True)) for one in records], np.float64),
+    )
+
+
 def _lengths_B(batch: ScoredBatch) -> Ints:
     """Tokens of each trajectory."""
     return np.array([len(t.token_ids) for t in batch.trajectories], np.int64)
@@ -155,5 +173,6 @@ READINGS: dict[str, Callable[[ScoredBatch], Any]] = {
     "forks_U": forks_U,
     "prefixes": prefixes,
     "moves": moves,
+    "searched": searched,
 }
 """Need -> how it is read from a batch's trajectories."""

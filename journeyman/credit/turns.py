@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from journeyman.credit.base import Floats, Ints, ScoredBatch
+from journeyman.credit.base import Floats, Ints, ScoredBatch, discounted, sums
 from journeyman.credit.group import EPSILON, normalized_B
 from journeyman.expressions import NotNegative, Positive, Share
 
@@ -203,3 +203,27 @@ def tp_grpo(batch: ScoredBatch, *, turn_rewards_U: Floats, threshold: Share = 0.
     accuracy_B = batch.mean_B((outcome > 0).astype(np.float64))
     spared_U = (earned_U < 0) & (accuracy_B[batch.row_U] < threshold)
     return batch.from_rows(normalized_B(batch, outcome)) + weight * batch.from_turns(np.where(spared_U, 0.0, earned_U))
+
+
+def recurring(batch: ScoredBatch, *, turn_rewards_U: Floats, gamma_ep: Share = 1.0) -> Floats:
+    """Credit across attempts (#82, derived): attempt j of a recurring world gets the sum over k >= j of gamma_ep^(k-j) R_k.
+
+    All turns of an attempt get its sum, less the group's mean at the same attempt. A turn without calls ends an attempt, as
+    in the environment `recurring`; R_k is what its turns were paid, and the last one also gets what the whole earned.
+    `gamma_ep` 0 takes each attempt for itself, the ablation that the claim is about; the form of the comparison is ours.
+
+    Bias: with gamma_ep 1 none but the shrinkage by (n-1)/n, n being those that got to the attempt; below it is the gradient
+    of a discounted return.
+    """
+    ends_U = (batch.calls_U == 0).astype(np.int64)  # E below: attempts of all trajectories
+    before_U = np.cumsum(ends_U) - ends_U
+    attempt_U = before_U - before_U[batch.first_B[batch.row_U]]
+    attempts_B = attempt_U[batch.last_B] + 1
+    first_B = np.cumsum(attempts_B) - attempts_B
+    place_U = first_B[batch.row_U] + attempt_U
+    earned_E = sums(place_U, paid_U(batch, turn_rewards_U), int(attempts_B.sum()))
+    returns_E = discounted(earned_E, attempts_B, gamma_ep)
+    row_E = np.repeat(np.arange(len(attempts_B)), attempts_B)
+    index_E = np.arange(len(row_E)) - first_B[row_E]
+    keys_E = batch.group_B[row_E] * int(attempts_B.max(initial=1)) + index_E
+    return batch.from_turns((returns_E - mean_by(keys_E, returns_E))[place_U])

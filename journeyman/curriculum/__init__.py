@@ -6,8 +6,10 @@ from typing import Any
 
 from journeyman.curriculum.base import Curriculum
 from journeyman.curriculum.families import Uniform, Weakest
+from journeyman.curriculum.guided import Guided
 from journeyman.curriculum.ordered import Ordered
-from journeyman.curriculum.rated import Balance, Bands, Edge
+from journeyman.curriculum.rated import Balance, Bands, Controlled, Edge
+from journeyman.curriculum.reverse import Reverse
 from journeyman.curriculum.sets import Sets
 from journeyman.problem import Problem
 
@@ -19,6 +21,9 @@ CURRICULA: dict[str, Callable[[Sequence[Problem], int, Any], Curriculum]] = {
     "balance": Balance,
     "ordered": Ordered,
     "sets": Sets,
+    "reverse": Reverse,
+    "guided": Guided,
+    "controlled": Controlled,
 }
 """What makes one of problems, seed and its block of the config."""
 

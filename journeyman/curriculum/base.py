@@ -30,8 +30,29 @@ class Curriculum(Protocol):
 class Shown(Protocol):
     """A curriculum that makes use of demonstrations."""
 
-    def show(self, demonstrations: "Sequence[Trajectory]") -> None:
-        """Take those that the cold start learned from, before the first step and before any state is loaded."""
+    def show(self, demonstrations: Sequence[Trajectory], problems: Sequence[Problem]) -> None:
+        """Take those that the cold start learned from, before the first step and before any state is loaded.
+
+        `problems`: those that were demonstrated; a trajectory names its own by id.
+        """
+        ...
+
+
+@runtime_checkable
+class Tempered(Protocol):
+    """A curriculum that sets the temperature of sampling."""
+
+    def temperature(self, step: int) -> float | None:
+        """Of the attempts of a step, asked when its problems are chosen; None: the block's own."""
+        ...
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A curriculum that takes in problems which were made during training."""
+
+    def add(self, problems: Sequence[Problem]) -> None:
+        """Take problems in. Part of its state: with `state_dict` they are kept, and with `load_state_dict` they return."""
         ...
 
 

@@ -25,7 +25,8 @@ class Ordered:
         hard = [_difficulty(problem, place, config.by) for place, problem in enumerate(problems)]
         order = sorted(range(len(problems)), key=hard.__getitem__)
         self._problems, self._hard = [problems[i] for i in order], [hard[i] for i in order]
-        self._seed, self._config = seed, config
+        assert config.steps, "a block gives its own: `within`"
+        self._seed, self._config, self._steps = seed, config, config.steps
         self._taken: Counter[str] = Counter()
 
     def choose(self, count: int, *, step: int) -> list[Problem]:
@@ -39,7 +40,7 @@ class Ordered:
 
     def window(self, step: int) -> tuple[int, int]:
         """First and last but one place, in the sorted problems, of those that are in turn."""
-        steps, width = self._config.steps, self._config.width
+        steps, width = self._steps, self._config.width
         if width is None:
             levels = sorted(set(self._hard))
             level = levels[min(step * len(levels) // steps, len(levels) - 1)]

@@ -20,6 +20,7 @@ from journeyman.environments.gateway import Conversions
 from journeyman.environments.gsm8k import Gsm8k
 from journeyman.environments.gymnasium import Gymnasium
 from journeyman.environments.lookup import Lookup
+from journeyman.environments.maths import Maths
 from journeyman.environments.mcp import Mcp
 from journeyman.environments.multihop import MultiHop
 from journeyman.environments.noise import Noisy
@@ -27,6 +28,8 @@ from journeyman.environments.openenv import OpenEnv
 from journeyman.environments.pictures import Pictures
 from journeyman.environments.reasoning_gym import ReasoningGym
 from journeyman.environments.recommend import Recommend
+from journeyman.environments.recurring import Recurring
+from journeyman.environments.renamed import Renamed
 from journeyman.environments.selftext import Masking, MaskSearch, Ordering, Segments
 from journeyman.environments.skills import Skills
 from journeyman.environments.tables import Tables
@@ -43,6 +46,7 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "lookup": Lookup,
     "tables": Tables,
     "gsm8k": Gsm8k,
+    "maths": Maths,
     "calls": Calls,
     "pictures": Pictures,
     "code": Code,
@@ -62,9 +66,11 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "recommend": Recommend,
     "skills": Skills,
     "noisy": Noisy,
+    "renamed": Renamed,
     "openenv": OpenEnv,
     "folding": Folding,
     "compressed": Compressed,
+    "recurring": Recurring,
     "reasoning-gym": ReasoningGym,
     "gymnasium": Gymnasium,
     "verifiers": Verifiers,

@@ -21,10 +21,12 @@ class Step:
     call: ToolCall | None = None
     say: str = ""
     """To the user, in worlds that have one."""
+    answer: str | None = None
+    """In worlds that go on after an answer; the final one is the course's."""
 
     def parsed(self) -> ParsedTurn:
         """As the turn of a model."""
-        return ParsedTurn(calls=(self.call,) if self.call else (), text=self.say)
+        return ParsedTurn(calls=(self.call,) if self.call else (), answer=self.answer, text=self.say)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

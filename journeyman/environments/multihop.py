@@ -182,6 +182,7 @@ class MultiHop(Environment):
 
     Args:
         documents: pages for rows that bring none.
+        corpus: a folder or file of pages for rows that bring none, in place of `documents`.
         results: pages a search finds.
         judging: whether observations are judged: off, optional, required.
         drops: whether the context begins anew, without the observation, once the policy has judged it bad. Thoughts
@@ -197,18 +198,22 @@ class MultiHop(Environment):
         self,
         *,
         documents: Sequence[str] = (),
+        corpus: str = "",
         results: int = 3,
         judging: str = Judging.OPTIONAL,
         drops: bool = False,
         rename: int | None = None,
     ) -> None:
         self.documents, self.results, self.judging = list(documents), results, Judging(judging)
+        self._corpus = corpus
         if drops and self.judging is Judging.OFF:
             raise ValueError("what nobody judges can't be dropped: set judging to optional or required")
         self.drops, self._rename = drops, rename
 
     @cached_property
     def _tools(self) -> dict[str, Tool]:
+        if self._corpus:
+            return {"search": Search(path=self._corpus, results=self.results)}
         return {"search": Search(self.documents or ["There is no page."], results=self.results)}
 
     def tools(self) -> Mapping[str, Tool]:

@@ -1,12 +1,16 @@
 """A run's ladder of policies in figures: one row a policy, from its attempts on the held-out problems."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from journeyman.config import PipelineConfig
 from journeyman.evaluation.measures import ByProblem, Difference, Measure, by_problem, measures, per_problem, values
+from journeyman.evaluation.robustness import Robustness, RobustnessRow, robustness
 from journeyman.evaluation.statistics import Estimate, Ratio, estimate, paired_difference, pass_at_k, ratio
+from journeyman.evaluation.strategies import StrategyRow, strategy_rows
+from journeyman.problem import Problem
 from journeyman.trajectory import Trajectory
 
 HEADROOM = (
@@ -44,6 +48,10 @@ class Attempts:
     """One attempt a problem."""
     seconds: float
     """What the stage that made the policy took."""
+    made: Mapping[str, Sequence[Trajectory]] = field(default_factory=dict)
+    """Strategy of inference to what it made, one a problem."""
+    under: Mapping[str, Sequence[Trajectory]] = field(default_factory=dict)
+    """Condition of `evaluation.robustness` to the attempts under it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyRow:
-    """A family's part of a row; the same meanings."""
+    """A part of a row, the problems of one family or of one difficulty; the same meanings."""
 
     problems: int
     accuracy_sampled: float | None
@@ -97,6 +105,12 @@ class StageRow:
     """None for the first row."""
     measures: Mapping[str, Measure | None] = field(default_factory=dict)
     """By name, as `evaluation.measures` has them; empty in reports from before there were any."""
+    difficulties: Mapping[str, FamilyRow] = field(default_factory=dict)
+    """By what `evaluate.difficulty` says of the problems, as text."""
+    strategies: tuple[StrategyRow, ...] = ()
+    """Of inference, at equal tokens; empty where they were not compared."""
+    robustness: Robustness = field(default_factory=Robustness)
+    """Under harder conditions; empty where none was tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +159,28 @@ class Report:
 
 
 def build_report(
-    config: PipelineConfig, attempts: Sequence[Attempts], *, counts: Mapping[str, Any] | None = None
+    config: PipelineConfig,
+    attempts: Sequence[Attempts],
+    *,
+    counts: Mapping[str, Any] | None = None,
+    problems: Sequence[Problem] = (),
 ) -> Report:
-    """Rows in the order of `attempts`, each compared with the one before it."""
-    draws = {"ks": config.evaluate.k, "resamples": config.evaluate.bootstrap, "seed": config.seed}
-    stages: list[StageRow] = []
-    for number, policy in enumerate(attempts):
-        stages.append(stage_row(policy, attempts[number - 1] if number else None, **draws))
+    """Rows in the order of `attempts`, each compared with the one before it.
+
+    `problems`: what was attempted, for the measures that go by what is in their `data`.
+    """
+    settings, by_id = config.evaluate, {problem.id: problem for problem in problems}
+    counted = [_counted(policy, settings.k, by_id) for policy in attempts]
+    draws = {"resamples": settings.bootstrap, "seed": config.seed}
+    stages = [
+        replace(
+            _row(policy, before, **draws),
+            difficulties=_parts(policy, difficulty_of(settings.difficulty, by_id), **draws),
+            strategies=strategy_rows(policy.attempts.sampled, policy.attempts.made, settings, seed=config.seed),
+            robustness=robustness(policy.attempts.sampled, policy.attempts.under, **draws),
+        )
+        for policy, before in zip(counted, [None, *counted], strict=False)
+    ]
     return Report(
         pipeline=config.name,
         seed=config.seed,
@@ -171,10 +200,36 @@ def stage_row(
     seed: int = 0,
 ) -> StageRow:
     """One policy's row."""
-    problems = by_problem(policy.sampled, policy.greedy, ks=ks)
-    earlier = by_problem(before.sampled, before.greedy, ks=ks) if before else None
-    sampled, greedy, needless = _right(policy.sampled), _right(policy.greedy), _needless(policy.sampled)
-    estimates = [estimate(part, resamples=resamples, seed=seed) for part in (sampled, greedy, needless)]
+    return _row(_counted(policy, ks), before and _counted(before, ks), resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """A policy's attempts as sums, problem by problem; made once, for a policy is compared with both its neighbours."""
+
+    attempts: Attempts
+    sampled: Mapping[str, Ratio]
+    """(right, with a verdict)."""
+    greedy: Mapping[str, Ratio]
+    needless: Mapping[str, Ratio]
+    """(needless calls, solved attempts)."""
+    measures: ByProblem
+
+
+def _counted(policy: Attempts, ks: Sequence[int], problems: Mapping[str, Problem] = MappingProxyType({})) -> _Counted:
+    return _Counted(
+        attempts=policy,
+        sampled=_right(policy.sampled),
+        greedy=_right(policy.greedy),
+        needless=_needless(policy.sampled),
+        measures=by_problem(policy.sampled, policy.greedy, ks=ks, problems=problems),
+    )
+
+
+def _row(counted: _Counted, before: _Counted | None, *, resamples: int, seed: int) -> StageRow:
+    policy, sampled = counted.attempts, counted.sampled
+    parts = (sampled, counted.greedy, counted.needless)
+    estimates = [estimate(part, resamples=resamples, seed=seed) for part in parts]
     every = [*policy.sampled, *policy.greedy]
     most = max((int(attempts) for _, attempts in sampled.values()), default=0)
     return StageRow(
@@ -191,9 +246,9 @@ def stage_row(
         pass_at_samples=_pass(sampled, most),
         unscored=sum(t.correct is None for t in every),
         seconds=round(policy.seconds, 3),
-        families=_families(policy, problems, resamples=resamples, seed=seed),
-        paired=_change(policy, before, resamples=resamples, seed=seed) if before else None,
-        measures=measures(problems, earlier, resamples=resamples, seed=seed),
+        families=_parts(counted, lambda trajectory: trajectory.family, resamples=resamples, seed=seed),
+        paired=_change(counted, before, resamples=resamples, seed=seed) if before else None,
+        measures=measures(counted.measures, before.measures if before else None, resamples=resamples, seed=seed),
     )
 
 
@@ -211,34 +266,64 @@ def _pass(sampled: Mapping[str, Ratio], k: int) -> float | None:
     return _rounded(sum(chances) / len(chances)) if chances else None
 
 
-def _families(policy: Attempts, problems: ByProblem, *, resamples: int, seed: int) -> dict[str, FamilyRow]:
+def _parts(
+    counted: _Counted, part_of: Callable[[Trajectory], str | None], *, resamples: int, seed: int
+) -> dict[str, FamilyRow]:
+    """A row for each part that some attempt belongs to; None: it belongs to none."""
+    parts: dict[str, tuple[list[Trajectory], list[Trajectory]]] = {}
+    for place, trajectories in enumerate((counted.attempts.sampled, counted.attempts.greedy)):
+        for trajectory in trajectories:
+            if (part := part_of(trajectory)) is not None:
+                parts.setdefault(part, ([], []))[place].append(trajectory)
     rows = {}
-    for family in sorted({t.family for t in (*policy.sampled, *policy.greedy)}):
-        sampled = [t for t in policy.sampled if t.family == family]
-        greedy = [t for t in policy.greedy if t.family == family]
+    for part in sorted(parts, key=in_order):
+        sampled, greedy = parts[part]
         ids = {t.problem_id for t in (*sampled, *greedy)}
         accuracy = estimate(_right(sampled), resamples=resamples, seed=seed)
-        rows[family] = FamilyRow(
+        rows[part] = FamilyRow(
             problems=len(ids),
             accuracy_sampled=_value(accuracy),
             accuracy_greedy=_rounded(ratio(_right(greedy))),
             ci95=_ends(accuracy),
             needless_calls_per_solved=_rounded(ratio(_needless(sampled))),
-            measures=values(problems, ids),
+            measures=values(counted.measures, ids),
         )
     return rows
 
 
-def _change(policy: Attempts, before: Attempts, *, resamples: int, seed: int) -> Change:
+def in_order(part: str) -> tuple[bool, float, str]:
+    """Numbers by their value, before all other words."""
+    try:
+        return False, float(part), part
+    except ValueError:
+        return True, 0.0, part
+
+
+def difficulty_of(named: str, problems: Mapping[str, Problem]) -> Callable[[Trajectory], str | None]:
+    """What `evaluate.difficulty` says of an attempt's problem; None where its data has no such key."""
+    if named == "min_calls":
+        return lambda trajectory: str(trajectory.min_calls)
+    keys = named.split(".")[1:]
+
+    def value(trajectory: Trajectory) -> str | None:
+        found: Any = problems[trajectory.problem_id].data if trajectory.problem_id in problems else None
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return None if found is None else str(found)
+
+    return value
+
+
+def _change(policy: _Counted, before: _Counted, *, resamples: int, seed: int) -> Change:
     def difference(after: Mapping[str, Ratio], earlier: Mapping[str, Ratio]) -> Estimate | None:
         found = paired_difference(after, earlier, resamples=resamples, seed=seed)
         return found and Estimate(value=round(found.value, 6), low=round(found.low, 6), high=round(found.high, 6))
 
     return Change(
-        before=before.name,
-        accuracy_sampled=difference(_right(policy.sampled), _right(before.sampled)),
-        accuracy_greedy=difference(_right(policy.greedy), _right(before.greedy)),
-        needless_calls_per_solved=difference(_needless(policy.sampled), _needless(before.sampled)),
+        before=before.attempts.name,
+        accuracy_sampled=difference(policy.sampled, before.sampled),
+        accuracy_greedy=difference(policy.greedy, before.greedy),
+        needless_calls_per_solved=difference(policy.needless, before.needless),
     )
 
 
@@ -286,10 +371,25 @@ def choose_examples(attempts: Sequence[Attempts]) -> tuple[Example, ...]:
 
 def _stage_from_json(row: Mapping[str, Any]) -> StageRow:
     pairs = {name: _pair(row[name]) for name in ("ci95", "ci95_greedy", "ci95_needless")}
-    families = {name: FamilyRow(**{**part, "ci95": _pair(part["ci95"])}) for name, part in row["families"].items()}
+    parts = {name: _parts_from_json(row.get(name, {})) for name in ("families", "difficulties")}
     paired = _change_from_json(row["paired"]) if row["paired"] else None
     made = {name: _measure_from_json(part) for name, part in row.get("measures", {}).items()}
-    return StageRow(**{**row, **pairs, "families": families, "paired": paired, "measures": made})
+    strategies = tuple(
+        StrategyRow(**{**one, "accuracy": _measure_from_json(one["accuracy"])}) for one in row.get("strategies", ())
+    )
+    hard = _robustness_from_json(row.get("robustness", {}))
+    read = {"paired": paired, "measures": made, "strategies": strategies, "robustness": hard}
+    return StageRow(**{**row, **pairs, **parts, **read})
+
+
+def _parts_from_json(rows: Mapping[str, Any]) -> dict[str, FamilyRow]:
+    return {name: FamilyRow(**{**part, "ci95": _pair(part["ci95"])}) for name, part in rows.items()}
+
+
+def _robustness_from_json(value: Mapping[str, Any]) -> Robustness:
+    names, found = ("accuracy", "targeted"), value.get("consistency")
+    rows = [{**row, **{name: _measure_from_json(row[name]) for name in names}} for row in value.get("rows", ())]
+    return Robustness(rows=tuple(RobustnessRow(**row) for row in rows), consistency=found and Estimate(**found))
 
 
 def _measure_from_json(row: Mapping[str, Any] | None) -> Measure | None:

@@ -4,7 +4,7 @@ Text from a model is untrusted: it stays inside of its code block.
 """
 
 from journeyman.evaluation.ladder import Report
-from journeyman.evaluation.tables import MEASURES, family_table, measure_table, table
+from journeyman.evaluation.tables import MEASURES, family_table, further_tables, measure_table, table
 from journeyman.pages.table import Table, as_markdown, count_rows
 from journeyman.pages.text import clipped, code, fenced
 from journeyman.trajectory import Trajectory
@@ -17,6 +17,8 @@ def markdown(report: Report) -> str:
     parts.append(as_markdown(family_table(report.stages)))
     if (measured := measure_table(report.stages)).rows:
         parts += ["## Measures", MEASURES, as_markdown(measured)]
+    for title, note, further in further_tables(report.stages):
+        parts += [f"## {title}", note, as_markdown(further)]
     if report.counts:
         counts = Table(columns=("what", "count"), rows=tuple(count_rows(report.counts)))
         parts += ["## Counts", as_markdown(counts)]

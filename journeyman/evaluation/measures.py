@@ -16,6 +16,9 @@ policy, on the sampled attempts unless said otherwise:
 - `call_error_rate`: share of calls whose observation is an error. `recovery_rate`: share of right ones among the
   attempts with such a call. `invalid_call_rate`: turns that no parser accepts and calls of tools that are not on offer,
   over all calls and such turns.
+- `awareness_*`: whether it calls where a call is needed (#23, derived); `csr_*`: whether it calls the right tools, and
+  `evidence_*`, `integration`, `luck`: how it comes by what it must know (#129, derived), where problems have gold for
+  it; see `evaluation.tool_use`.
 - `abstention_rate`: share of answers that only say "I don't know".
 - `brier`, `ece`: of stated confidences, where there are some (#156, derived). ECE has ten bins of equal width, [0, 0.1)
   to [0.9, 1].
@@ -23,11 +26,14 @@ policy, on the sampled attempts unless said otherwise:
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from journeyman.curation.normal_form import answer_form
+from journeyman.evaluation import tool_use
 from journeyman.evaluation.statistics import (
     Estimate,
     Ratio,
@@ -45,6 +51,7 @@ from journeyman.evaluation.statistics import (
 )
 from journeyman.graders.quantities import quantity
 from journeyman.graders.values import normal_string
+from journeyman.problem import Problem
 from journeyman.rewards.calibration import abstains, stated_confidence
 from journeyman.trajectory import Trajectory
 
@@ -74,13 +81,22 @@ class Measure(Estimate):
 
 
 def measures(
-    policy: ByProblem, before: ByProblem | None = None, *, resamples: int = 1000, seed: int = 0
+    policy: ByProblem,
+    before: ByProblem | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    flips: int | None = None,
 ) -> dict[str, Measure | None]:
-    """Each measure of a policy as an estimate, compared with the policy before."""
+    """Each measure of a policy as an estimate, compared with the policy before.
+
+    `flips`: exchanges of the two that p goes by, where it has to be told from 0 more finely; None: `resamples`.
+    """
     made: dict[str, Measure | None] = {}
     for name, problems in policy.items():
-        found = estimate(problems, statistic=_statistic(name), resamples=resamples, seed=seed)
-        paired = _difference(name, problems, (before or {}).get(name, {}), resamples=resamples, seed=seed)
+        found = estimate(problems, statistic=statistic_of(name), resamples=resamples, seed=seed)
+        how = {"statistic": statistic_of(name), "resamples": resamples, "seed": seed}
+        paired = _difference(name, problems, (before or {}).get(name, {}), how, flips=flips or resamples)
         made[name] = found and Measure(**_rounded(found), paired=paired)
     return made
 
@@ -90,14 +106,23 @@ def values(policy: ByProblem, among: Collection[str]) -> dict[str, float | None]
     made = {}
     for name, problems in policy.items():
         some = {problem: sums for problem, sums in problems.items() if problem in among}
-        value = total(some, statistic=_statistic(name))
+        value = total(some, statistic=statistic_of(name))
         made[name] = None if value is None else round(value, 6)
     return made
 
 
-def by_problem(sampled: Sequence[Trajectory], greedy: Sequence[Trajectory], *, ks: Sequence[int]) -> ByProblem:
-    """All measures of a policy's attempts, problem by problem. Only those k that some problem has the samples for."""
-    attempts = _grouped(sampled)
+def by_problem(
+    sampled: Sequence[Trajectory],
+    greedy: Sequence[Trajectory],
+    *,
+    ks: Sequence[int],
+    problems: Mapping[str, Problem] = MappingProxyType({}),
+) -> ByProblem:
+    """All measures of a policy's attempts, problem by problem. Only those k that some problem has the samples for.
+
+    `problems`: by id, for what their `data` says; without them awareness goes by `min_calls`.
+    """
+    attempts = grouped(sampled)
     most = max(map(len, attempts.values()), default=0)
     right = _counts(attempts, is_right)
     held = _counts(attempts, lambda t: is_right(t) and not looked_up(t))
@@ -110,7 +135,8 @@ def by_problem(sampled: Sequence[Trajectory], greedy: Sequence[Trajectory], *, k
     if most:
         made[f"avg@{most}"] = {name: (count / samples, 1.0) for name, (count, samples) in right.items()}
     made["greedy"] = per_problem(greedy, lambda t: (float(is_right(t)), 1.0))
-    return made | {name: per_problem(sampled, count) for name, count in _COUNTS.items()} | {"ece": _bins(attempts)}
+    counted = {**_COUNTS, **tool_use.counts(problems)}
+    return made | {name: per_problem(sampled, count) for name, count in counted.items()} | {"ece": _bins(attempts)}
 
 
 def per_problem(trajectories: Sequence[Trajectory], count: Callable[[Trajectory], Ratio]) -> dict[str, Ratio]:
@@ -142,14 +168,28 @@ def majority(attempts: Sequence[Trajectory], *, k: int) -> Ratio:
 
 
 def _vote(attempts: Sequence[Trajectory]) -> float:
-    verdicts: dict[object, list[bool]] = defaultdict(list)
+    verdicts: dict[Hashable, list[bool]] = defaultdict(list)
     for trajectory in attempts:
-        if (answer := (trajectory.answer or "").strip()) and not abstains(trajectory):
-            read = quantity(answer) if len(answer) <= LONGEST_NUMBER else None
-            verdicts[(read.value, read.unit) if read else normal_string(answer)].append(is_right(trajectory))
+        if (answer := voted(trajectory)) is not None:
+            verdicts[answer].append(is_right(trajectory))
     most = max(map(len, verdicts.values()), default=0)
     shares = [sum(found) / most for found in verdicts.values() if len(found) == most]
     return sum(shares) / len(shares) if shares else 0.0
+
+
+def voted(trajectory: Trajectory) -> Hashable | None:
+    """What it votes for, the same for answers that are the same; None where it gives no answer or abstains."""
+    answer = (trajectory.answer or "").strip()
+    if not answer or abstains(trajectory):
+        return None
+    return _number(answer) if len(answer) <= LONGEST_NUMBER else normal_string(answer)
+
+
+@lru_cache(maxsize=1 << 16)
+def _number(answer: str) -> Hashable:
+    """A short answer as a number with its unit, else its normal form. Kept, for most answers are given many times."""
+    read = quantity(answer)
+    return (read.value.as_integer_ratio(), read.unit) if read else normal_string(answer)
 
 
 def looked_up(trajectory: Trajectory) -> bool:
@@ -177,7 +217,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _grouped(trajectories: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
+def grouped(trajectories: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
     """Attempts with a verdict by problem, in the order of their samples."""
     groups: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in sorted(trajectories, key=lambda t: t.sample):
@@ -259,16 +299,16 @@ def _bins(attempts: Mapping[str, Sequence[Trajectory]]) -> dict[str, Sums]:
     return sums
 
 
-def _statistic(name: str) -> Statistic:
+def statistic_of(name: str) -> Statistic:
+    """How a measure follows from its sums."""
     return binned_error if name == "ece" else share
 
 
 def _difference(
-    name: str, after: Mapping[str, Sums], before: Mapping[str, Sums], *, resamples: int, seed: int
+    name: str, after: Mapping[str, Sums], before: Mapping[str, Sums], how: Mapping[str, Any], *, flips: int
 ) -> Difference | None:
-    how = {"statistic": _statistic(name), "resamples": resamples, "seed": seed}
     found = paired_difference(after, before, **how)
-    p = mcnemar(after, before) if name == "greedy" else sign_flip(after, before, **how)
+    p = mcnemar(after, before) if name == "greedy" else sign_flip(after, before, **{**how, "resamples": flips})
     return None if found is None or p is None else Difference(**_rounded(found), p=round(p, 6))
 
 

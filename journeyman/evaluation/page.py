@@ -5,12 +5,24 @@ from html import escape
 
 from journeyman.evaluation.ladder import Example, Report, StageRow
 from journeyman.evaluation.markdown import verdict
-from journeyman.evaluation.tables import MEASURES, family_table, figure, measure_table, percent, percents, table
+from journeyman.evaluation.tables import (
+    MEASURES,
+    family_table,
+    figure,
+    further_tables,
+    measure_table,
+    percent,
+    percents,
+    table,
+)
 from journeyman.pages import html
 from journeyman.pages.chart import Bar, BarGroup, bar_chart, rounded_up
 from journeyman.pages.table import Table, as_html, count_rows
 from journeyman.pages.text import clipped
 from journeyman.trajectory import Trajectory
+
+MOST_TURNS = 12
+"""Of an attempt that is shown."""
 
 
 def page(report: Report) -> str:
@@ -28,8 +40,10 @@ def page(report: Report) -> str:
     ]
     if (measured := measure_table(report.stages)).rows:
         parts.append(html.section("Measures", f"<p>{escape(MEASURES)}</p>{as_html(measured)}"))
+    for name, note, further in further_tables(report.stages):
+        parts.append(html.section(name, f"<p>{escape(note)}</p>{as_html(further)}"))
     if report.examples:
-        parts.append(html.section("Examples", "".join(_example(example) for example in report.examples)))
+        parts.append(html.section("Examples", "".join(example_article(example) for example in report.examples)))
     if report.counts:
         counts = Table(columns=("what", "count"), rows=tuple(count_rows(report.counts)))
         parts.append(html.section("Counts", as_html(counts)))
@@ -86,7 +100,8 @@ def _needless(stages: Sequence[StageRow]) -> str:
     return html.figure("Needless calls per solved problem", "fewer is better; - where nothing is solved", picture)
 
 
-def _example(example: Example) -> str:
+def example_article(example: Example) -> str:
+    """A problem and what policies did with it, side by side."""
     attempts = "".join(_attempt(name, trajectory) for name, trajectory in example.attempts)
     return (
         f"<article><h3>{_text(example.question)}</h3>"
@@ -98,11 +113,13 @@ def _example(example: Example) -> str:
 def _attempt(name: str, trajectory: Trajectory) -> str:
     style = {True: "right", False: "wrong", None: ""}[trajectory.correct]
     turns = []
-    for turn in trajectory.turns:
+    for turn in trajectory.turns[:MOST_TURNS]:
         turns.append(f"<pre>{_text(turn.text)}</pre>")
         turns += [f'<pre class="{"" if r.ok else "failed "}result">{_text(r.output)}</pre>' for r in turn.results]
         if turn.error:
             turns.append(f'<pre class="failed result">rejected: {_text(turn.error)}</pre>')
+    if (more := len(trajectory.turns) - MOST_TURNS) > 0:
+        turns.append(f"<p>… and {more} more turn{'s' if more > 1 else ''}</p>")
     return (
         f'<div><p><b>{escape(name)}</b> <span class="verdict {style}">{escape(verdict(trajectory))}</span></p>'
         f"{''.join(turns)}</div>"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,20 @@ from journeyman.evaluation.markdown import markdown
 from journeyman.evaluation.page import page
 from journeyman.evaluation.tables import table
 from journeyman.pages.table import Table
+from journeyman.problem import Problem
 from journeyman.trajectory import Trajectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class More:
+    """What a report can have besides."""
+
+    problems: Sequence[Problem] = ()
+    """What was attempted, for the measures that go by what is in their `data`."""
+    made: Mapping[str, Mapping[str, Sequence[Trajectory]]] = field(default_factory=dict)
+    """Policy -> strategy of inference -> what it made."""
+    under: Mapping[str, Mapping[str, Sequence[Trajectory]]] = field(default_factory=dict)
+    """Policy -> condition of `evaluation.robustness` -> attempts."""
 
 
 def write_report(
@@ -22,6 +36,7 @@ def write_report(
     seconds: Mapping[str, float],
     out: Path,
     counts: Mapping[str, Any] | None = None,
+    more: More = More(),
 ) -> dict[str, Any]:
     """Write `out/report.{json,md,html}`; returns what is in the JSON file.
 
@@ -30,12 +45,24 @@ def write_report(
         greedy: policy to one attempt a problem.
         seconds: policy to how long its stage took.
         counts: what the stages before counted, possibly nested: rows read, kept apart, dropped.
+        more: what else was attempted.
     """
     ladder = [
-        Attempts(name=name, sampled=made, greedy=greedy.get(name, ()), seconds=seconds.get(name, 0.0))
+        Attempts(
+            name=name,
+            sampled=made,
+            greedy=greedy.get(name, ()),
+            seconds=seconds.get(name, 0.0),
+            made=more.made.get(name, {}),
+            under=more.under.get(name, {}),
+        )
         for name, made in sampled.items()
     ]
-    report = build_report(config, ladder, counts=counts)
+    return write_files(build_report(config, ladder, counts=counts, problems=more.problems), out)
+
+
+def write_files(report: Report, out: Path) -> dict[str, Any]:
+    """Write a report's `out/report.{json,md,html}`; returns what is in the JSON file."""
     out.mkdir(parents=True, exist_ok=True)
     value = report.to_json()
     (out / "report.json").write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -18,6 +18,28 @@ def length_of_wrong(step: Step, past: Past) -> Reading:
     return Reading(value=fmean(lengths[False]) / fmean(lengths[True]))
 
 
+def length_collapse(step: Step, past: Past) -> Reading:
+    """Mean length of the attempts, in sampled tokens, as a share of that at the first step.
+
+    The sign of a judge that pays for empty answers (One Token to Fool, #60, derived): there answers shrank below 30
+    tokens while the judge's reward soared.
+    """
+    lengths = [sum(t.loss_mask) for t in step.trajectories if any(t.loss_mask)]
+    return of_first(fmean(lengths), past) if lengths else Reading()
+
+
+def turn_weighting(step: Step, past: Past) -> Reading:
+    """How far the mean reward over turns is from the mean over attempts: what pooling turns would make of long attempts.
+
+    Without a sign. Attempts without a reward or a turn are left out.
+    """
+    found = [(len(t.turns), t.reward) for t in step.trajectories if t.reward is not None and t.turns]
+    if not found:
+        return Reading()
+    by_turns = sum(turns * reward for turns, reward in found) / sum(turns for turns, _ in found)
+    return Reading(value=abs(by_turns - fmean(reward for _, reward in found)))
+
+
 def repetition(step: Step, past: Past) -> Reading:
     """Distinct share of the thoughts' pairs of words, as a share of that at the first step (GTR, #88, secondary).
 
@@ -40,10 +62,9 @@ def reward_without_outcome(step: Step, past: Past) -> Reading:
     The lesser of the mean reward's slope and the accuracy's downward slope, a step; above 0 only where both are. Over
     the last `WINDOW` steps (ours); nothing before there are so many.
     """
-    judged = [(t.reward, float(t.correct)) for t in step.trajectories if t.reward is not None and t.correct is not None]
-    if not judged:
+    noted = step.means()
+    if noted is None:
         return Reading()
-    noted = fmean(reward for reward, _ in judged), fmean(outcome for _, outcome in judged)
     if len(past) < WINDOW - 1:
         return Reading(noted=noted)
     totals, outcomes = zip(*past[1 - WINDOW :], noted, strict=True)
@@ -51,13 +72,13 @@ def reward_without_outcome(step: Step, past: Past) -> Reading:
 
 
 def reward_outcome_correlation(step: Step, past: Past) -> Reading:
-    """Correlation of the reward with the world's verdict over the step's attempts: how good a proxy it still is (#78, derived).
+    """Correlation of the reward with the gold reward over the step's attempts: how good a proxy it still is (#78, derived).
 
-    Nothing where all rewards or all verdicts are equal.
+    Gold is the world's verdict unless the block says otherwise. Nothing where all of one of them are equal.
     """
-    judged = [(t.reward, float(t.correct)) for t in step.trajectories if t.reward is not None and t.correct is not None]
+    pairs = [pair for group in step.pairs() for pair in group]
     try:
-        return Reading(value=correlation([reward for reward, _ in judged], [outcome for _, outcome in judged]))
+        return Reading(value=correlation([reward for reward, _ in pairs], [outcome for _, outcome in pairs]))
     except StatisticsError:
         return Reading()
 

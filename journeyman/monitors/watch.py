@@ -2,19 +2,26 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from journeyman.config.monitors import LEVELS, MonitorsConfig
+from journeyman.errors import InfrastructureError
+from journeyman.monitors.artefacts import artefacts
+from journeyman.monitors.asking import judge_false_positives, reward_hacks, style_drift
 from journeyman.monitors.attempts import (
     call_share,
     invented_results,
+    length_collapse,
     length_of_wrong,
     repetition,
     reward_outcome_correlation,
     reward_without_outcome,
     tool_errors,
+    turn_weighting,
 )
-from journeyman.monitors.base import WINDOW, Monitor, Step
+from journeyman.monitors.base import WINDOW, Monitor, Numbers, Step, verdict
+from journeyman.monitors.cliff import flip_rate, tied_best
 from journeyman.monitors.policy import (
     entropy_collapse,
     masked_share,
@@ -24,9 +31,14 @@ from journeyman.monitors.policy import (
     truncated_share,
     zero_variance_groups,
 )
+from journeyman.monitors.proxy import over_optimisation, reward_distance, reward_hacking
+from journeyman.monitors.reference import log_ratios, reference_chi_square, reference_kl
 from journeyman.trajectory import Trajectory
 
 log = logging.getLogger(__name__)
+
+VERDICT = "correct"
+"""The gold reward that nothing has to be scored again for."""
 
 MONITORS: dict[str, Monitor] = {
     "sampler_kl": sampler_kl,
@@ -43,11 +55,24 @@ MONITORS: dict[str, Monitor] = {
     "masked_share": masked_share,
     "truncated_share": truncated_share,
     "staleness": staleness,
+    "length_collapse": length_collapse,
+    "turn_weighting": turn_weighting,
+    "reward_distance": reward_distance,
+    "reward_hacking": reward_hacking,
+    "tied_best": tied_best,
+    "flip_rate": flip_rate,
+    "artefacts": artefacts,
+    "reference_kl": reference_kl,
+    "reference_chi_square": reference_chi_square,
+    "over_optimisation": over_optimisation,
+    "judge_false_positives": judge_false_positives,
+    "style_drift": style_drift,
+    "reward_hacks": reward_hacks,
 }
 
 
 class Monitors:
-    """A `journeyman.training.watch.Watch`: every monitor that has a threshold.
+    """A `journeyman.training.watch.Watch`: every monitor that has a threshold, each at every so many steps.
 
     A threshold counts as reached when `patience` steps in a row lie beyond it, those that say nothing left out. A step
     beyond `warn` is then counted, and logged where the step before was not. A pause comes when `pause` is reached from
@@ -62,6 +87,7 @@ class Monitors:
         self._warnings = dict.fromkeys(self._thresholds, 0)
         self._paused: list[str] = []
         self._stopped: list[str] = []
+        self._gold, self._supplies = thresholds.gold, dict[str, Any]()
 
     @property
     def paused(self) -> str:
@@ -72,16 +98,22 @@ class Monitors:
         return "; ".join(self._stopped)
 
     def meet(self, supplies: Mapping[str, Any]) -> None:
-        """What monitors may ask besides a step."""
+        """What monitors may ask besides a step: the keys of `Watch.meet`, and `writer`, a Judge that is the policy.
+
+        Raises what building the gold reward raises, where the block has not what it needs.
+        """
         self._supplies = dict(supplies)
+        if self._gold != VERDICT:
+            self._supplies["reward"]((), (), self._gold)
 
     def look(
         self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], *, step: int
     ) -> dict[str, float]:
         """The values, as `monitor/value/NAME`, and the steps so far beyond a threshold, as `monitor/warnings/NAME`."""
         self._paused = []
-        shown = Step(groups=groups, metrics=metrics, version=step - 1)
-        values = {name: value for name in self._thresholds if (value := self._read(name, shown)) is not None}
+        shown = self._shown(groups, metrics, step)
+        due = [name for name, thresholds in self._thresholds.items() if (step - 1) % thresholds.every == 0]
+        values = {name: value for name in due if (value := self._read(name, shown)) is not None}
         for name, value in values.items():
             self._judge(name, value, step)
         return {
@@ -89,12 +121,42 @@ class Monitors:
             **{f"monitor/warnings/{name}": float(count) for name, count in self._warnings.items() if count},
         }
 
+    def _shown(self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], step: int) -> Step:
+        """With what costs something to have: had when first asked for, once a step."""
+        learner = self._supplies.get("learner")
+        sampled = [t for group in groups for t in group]
+        return Step(
+            groups=groups,
+            metrics=metrics,
+            version=step - 1,
+            gold=cache(lambda: self._golden(groups)),
+            log_ratios=cache(lambda: log_ratios(learner, sampled)) if learner else None,
+            judge=self._supplies.get("judge"),
+            writer=self._supplies.get("writer"),
+        )
+
+    def _golden(self, groups: Sequence[Sequence[Trajectory]]) -> Numbers:
+        """The gold reward of the attempts; of problems that the block did not begin with it is not known."""
+        if self._gold == VERDICT:
+            return [[verdict(t) for t in group] for group in groups]
+        problems = {problem.id: problem for problem in self._supplies["problems"]}
+        known = [i for i, group in enumerate(groups) if group and group[0].problem_id in problems]
+        scored = self._supplies["reward"](
+            [groups[i] for i in known], [problems[groups[i][0].problem_id] for i in known], self._gold
+        )
+        found = dict(zip(known, scored, strict=True))
+        return [[t.reward for t in found[i]] if i in found else [None] * len(group) for i, group in enumerate(groups)]
+
     def _read(self, name: str, step: Step) -> float | None:
         past = self._past[name]
-        reading = MONITORS[name](step, past)
+        try:
+            reading = MONITORS[name](step, past)
+        except InfrastructureError as error:  # who watches doesn't end what is watched
+            log.warning("%s could not look: %s", name, error)
+            return None
         if reading.noted:
             past.append(list(reading.noted))
-            if len(past) > WINDOW:
+            if len(past) > WINDOW and not reading.kept:
                 del past[1]  # the first stays
         return reading.value
 

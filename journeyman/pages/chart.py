@@ -52,7 +52,7 @@ def bar_chart(groups: Sequence[BarGroup], *, title: str, top: float, unit: str =
         for place, bar in enumerate(group.bars):
             parts.append(_bar(bar, start + place * thickness, thickness, height, top))
         parts.append(_name(group.name, left + slot / 2))
-    return _svg(title, HEIGHT, parts)
+    return svg(title, HEIGHT, parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def histogram(columns: Sequence[Stack], *, title: str) -> str:
         if number % max(1, apart) == 0:
             name = f'x="{left + slot / 2:.1f}" y="{HEIGHT - BOTTOM + 18}"'
             parts.append(f'<text class="name" {name}>{escape(column.name)}</text>')
-    return _svg(title, HEIGHT, parts)
+    return svg(title, HEIGHT, parts)
 
 
 def row_chart(rows: Sequence[Stack], *, title: str) -> str:
@@ -101,7 +101,7 @@ def row_chart(rows: Sequence[Stack], *, title: str) -> str:
             x += width * count / most
         label = " / ".join(f"{count:,}" for _, count in row.counts)
         parts.append(f'<text class="beside" x="{x + 6:.1f}" y="{y + 13}">{label}</text>')
-    return _svg(title, TOP + ROW * len(rows), parts)
+    return svg(title, TOP + ROW * len(rows), parts)
 
 
 def svg_file(picture: str, *, title: str, styles: Sequence[str] = ()) -> str:
@@ -142,7 +142,8 @@ def _block(style: str, place: str, told: str) -> str:
     return f'<rect class="{style}" {place}><title>{escape(told)}</title></rect>'
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+def svg(title: str, height: float, parts: Sequence[str]) -> str:
+    """The picture around its parts, as wide as all of them."""
     name = escape(title)
     start = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{name}"><title>{name}</title>'
     return f"{start}{''.join(parts)}</svg>"

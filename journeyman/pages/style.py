@@ -3,10 +3,12 @@
 COLOURS = """
 :root { color-scheme: light dark; --page: #fcfcfb; --card: #ffffff; --ink: #17181a; --soft: #5b5f66; --line: #e3e4e6;
   --greedy: #2a78d6; --sampled: #e0752d; --needless: #4a3aa7; --kept: #2a78d6; --dropped: #e0752d;
-  --right: #0b7a3b; --wrong: #b3261e; --code: #f3f4f5; --mark: #fff0b3; }
+  --right: #0b7a3b; --wrong: #b3261e; --code: #f3f4f5; --mark: #fff0b3;
+  --run-0: #2a78d6; --run-1: #e0752d; --run-2: #1a8f5c; --run-3: #8a4bbd; --run-4: #c7356f; --run-5: #64748b; }
 @media (prefers-color-scheme: dark) { :root { --page: #131416; --card: #1b1d20; --ink: #eceef0; --soft: #a2a8b0;
   --line: #33363b; --greedy: #5598e7; --sampled: #e58a4b; --needless: #9085e9; --kept: #5598e7; --dropped: #e58a4b;
-  --right: #58c27d; --wrong: #f08a82; --code: #24272b; --mark: #5c4a00; } }
+  --right: #58c27d; --wrong: #f08a82; --code: #24272b; --mark: #5c4a00;
+  --run-0: #5598e7; --run-1: #e58a4b; --run-2: #4fc08d; --run-3: #b68be0; --run-4: #ea7ba5; --run-5: #94a3b8; } }
 """
 _PAGE = """
 * { box-sizing: border-box; }
@@ -70,6 +72,40 @@ rect.needless { fill: var(--needless); }
 svg .beside { text-anchor: start; fill: var(--ink); font-size: 12px; font-variant-numeric: tabular-nums; }
 rect.kept { fill: var(--kept); }
 rect.dropped { fill: var(--dropped); }
+svg .below { text-anchor: middle; font-size: 12px; }
+svg .curve { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+svg .band { opacity: 0.18; stroke: none; }
+"""
+RUNS = 6
+"""Colours that runs have, `run-0` and on."""
+_RUNS = "".join(
+    f"rect.run-{n}, circle.run-{n}, .band.run-{n} {{ fill: var(--run-{n}); }}\n"
+    f".curve.run-{n} {{ stroke: var(--run-{n}); }}\n.key.run-{n} {{ background: var(--run-{n}); }}\n"
+    for n in range(RUNS)
+)
+_VERDICTS = """
+.key + .key, .legend .key { margin-left: 14px; }
+.legend .key:first-child { margin-left: 0; }
+td .key, th .key { margin-right: 7px; }
+.verdicts { list-style: none; margin: 10px 0 0; padding: 0; background: var(--card); border: 1px solid var(--line);
+  border-radius: 8px; }
+.verdicts li { display: grid; grid-template-columns: minmax(150px, 1fr) 92px minmax(0, 3fr); gap: 4px 16px;
+  padding: 10px 16px; border-bottom: 1px solid var(--line); align-items: baseline; }
+.verdicts li:last-child { border-bottom: 0; }
+.verdicts b { font-weight: 600; }
+.verdicts .size { font-size: 19px; font-weight: 600; font-variant-numeric: tabular-nums; text-align: right; }
+.verdicts .none { color: var(--soft); font-weight: 400; }
+.better { color: var(--right); }
+.worse { color: var(--wrong); }
+.values { overflow-wrap: anywhere; white-space: normal; text-align: left; }
+.name { text-align: left; }
+td small { display: block; color: var(--soft); font-size: 13px; }
+.note, section > p.note { color: var(--soft); font-size: 14px; margin: 2px 0 8px; }
+ul.note { padding-left: 20px; }
+section > h3 { margin-top: 22px; }
+summary { cursor: pointer; font-weight: 600; padding: 10px 0; }
+@media (max-width: 560px) { .verdicts li { grid-template-columns: minmax(0, 1fr) auto; }
+  .verdicts li > :last-child { grid-column: 1 / -1; } }
 """
 
-STYLE = COLOURS + _PAGE + CHART
+STYLE = COLOURS + _PAGE + CHART + _RUNS + _VERDICTS

@@ -7,18 +7,31 @@ import shutil
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from journeyman.config import ReplayConfig
+from journeyman.errors import DataError
 from journeyman.replay.index import Index
-from journeyman.replay.parts import PRIORITIES, Floats, one_a_problem, only_with_calls, probability, recalibration
+from journeyman.replay.parts import (
+    PRIORITIES,
+    Floats,
+    decay,
+    one_a_problem,
+    only_with_calls,
+    probability,
+    recalibration,
+)
 from journeyman.seeds import derive
 from journeyman.trajectory import Trajectory, from_row, schema, write_trajectories
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 INDEX, STATE, SEGMENTS = "replay.parquet", "replay.json", "replay"
 LOOKED_THROUGH = 4
@@ -34,7 +47,7 @@ class Replayed:
 
     trajectory: Trajectory
     advantage: float
-    """Mean advantage on its learned tokens when it was sampled, or anew where the buffer recalibrates."""
+    """Mean advantage on its learned tokens when it was sampled, or anew where the buffer recalibrates or lets it fade."""
     age: int = 0
     """Steps since it was sampled."""
 
@@ -99,7 +112,7 @@ class ReplayBuffer:
         """Up to `count` different trajectories, seeded by step; each counts as used. `score`: see `probability`."""
         if self._config.when_full and len(self) < self._config.capacity:
             return []
-        advantages, places = self._advantages(), self.places(count, step=step)
+        advantages, places = self._advantages(step), self.places(count, step=step)
         if self._config.probability is None:
             found = dict(zip(places, self._read(places), strict=True))
         elif score is None:
@@ -116,8 +129,9 @@ class ReplayBuffer:
     def places(self, count: int, *, step: int) -> list[int]:
         """Where in the index the draw of a step falls: `count` places, or more where probability decides among them."""
         wanted = count * (1 if self._config.probability is None else LOOKED_THROUGH)
-        advantages = self._advantages()
-        usable = np.ones(len(self), dtype=bool) if self._config.recalibration is None else advantages > 0
+        advantages = self._advantages(step)
+        anew = self._config.recalibration is not None or self._config.decay < 1
+        usable = advantages > 0 if anew else np.ones(len(self), dtype=bool)
         if self._config.max_uses is not None:
             usable &= self._index["uses"] < self._config.max_uses
         draw, seed = PRIORITIES[self._config.priority], derive(self._seed, "replay", step)
@@ -126,7 +140,19 @@ class ReplayBuffer:
         chosen = np.flatnonzero(usable)
         return chosen[draw(advantages[chosen], wanted, seed, self._config.exponent)].tolist()
 
-    def _advantages(self) -> Floats:
+    def newest_of(self, problems: Sequence[str]) -> dict[str, Trajectory]:
+        """Problem id -> what was kept last of it, where there is something; each counts as used."""
+        of_problem = self._index["problem"]
+        numbers = {id: number_of(id) for id in dict.fromkeys(problems)}
+        places = {
+            id: int(here[-1]) for id, number in numbers.items() if len(here := np.flatnonzero(of_problem == number))
+        }
+        self._index["uses"][list(places.values())] += 1
+        return dict(zip(places, self._read(list(places.values())), strict=True))
+
+    def _advantages(self, step: int) -> Floats:
+        if self._config.decay < 1:
+            return decay(self._index["advantage"], step - self._index["policy_version"], self._config.decay)
         if self._config.recalibration is None or not self._groups:
             return self._index["advantage"]
         means, deviations = zip(*self._groups, strict=True)
@@ -159,38 +185,57 @@ class ReplayBuffer:
 
     def save(self, folder: Path) -> None:
         """Write the index, and link to the segments; `load` brings a buffer to the same state."""
+        (folder / SEGMENTS).mkdir(parents=True)
         self._index.write(folder / INDEX)
-        (folder / STATE).write_text(json.dumps({"segments": self._segments, "groups": list(self._groups)}))
-        (folder / SEGMENTS).mkdir()
+        state = {
+            "segments": self._segments,
+            "groups": list(self._groups),
+            "config": self._config.model_dump(mode="json"),
+        }
+        (folder / STATE).write_text(json.dumps(state))
         for path in self._place().glob("*.parquet"):
             _link(path, folder / SEGMENTS / path.name)
 
     def load(self, folder: Path) -> None:
-        """The inverse of `save`."""
-        state = json.loads((folder / STATE).read_text())
-        self._index, self._segments = Index.read(folder / INDEX), state["segments"]
+        """The inverse of `save`. Raises `DataError` where that was a buffer of another config, or not all is there."""
+        kept = _state(folder)["config"]
+        ours = self._config.model_dump(mode="json")
+        if kept != ours:
+            other = ", ".join(sorted(key for key in {*kept, *ours} if kept.get(key) != ours.get(key)))
+            raise DataError(
+                f"this buffer was kept with other options: {other}", place=str(folder), remedy="start the stage anew"
+            )
+        self._load(folder)
+
+    def _load(self, folder: Path) -> None:
+        state, index = _state(folder), Index.read(folder / INDEX)
+        files = {path.name: path for path in (folder / SEGMENTS).glob("*.parquet")}
+        missing = {_name(number) for number in np.unique(index["segment"]).tolist()} - files.keys()
+        if missing:
+            raise DataError(f"{min(missing)} is missing", place=str(folder / SEGMENTS), remedy="start the stage anew")
+        self._index, self._segments = index, state["segments"]
         self._groups.clear()
         self._groups.extend((mean, deviation) for mean, deviation in state["groups"])
         shutil.rmtree(self._place())
-        for path in (folder / SEGMENTS).glob("*.parquet"):
-            _link(path, self._place() / path.name)
+        for name, path in files.items():
+            _link(path, self._place() / name)
 
     def take_over(self, folder: Path, steps: int) -> None:
         """The buffer of an earlier block that took so many steps, as `save` wrote it: all in it is that much older."""
-        self.load(folder)
+        self._load(folder)
         self._index["policy_version"][:] -= steps
         self._index["step"][:] -= steps
         self._drop(0)
 
-    def export(self, path: Path) -> None:
-        """Write what is kept as a table for SQL: a row a trajectory, which stands in full among the stage's rollouts."""
+    def table(self) -> "pa.Table":
+        """What is kept, a row a trajectory, without its turns and tokens."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         columns = dict(self._index.columns)
         segments, rows = columns.pop("segment"), columns.pop("row")
         del columns["problem"]
-        names = pa.schema([schema().field(name) for name in ("id", "problem_id", "family")])
+        names = pa.schema([schema().field(name) for name in ("id", "problem_id", "family", "source")])
         read = [
             pq.read_table(self._path(number), columns=names.names).take(rows[segments == number])
             for number in np.unique(segments).tolist()
@@ -198,10 +243,10 @@ class ReplayBuffer:
         table = pa.concat_tables([names.empty_table(), *read])  # the index is in the order of its segments
         for name, values in columns.items():
             table = table.append_column(name, pa.array(values))
-        pq.write_table(table, path, compression="zstd")
+        return table
 
     def _path(self, segment: int) -> Path:
-        return self._place() / f"segment-{segment:08d}.parquet"
+        return self._place() / _name(segment)
 
     def _place(self) -> Path:
         if self._folder is None:
@@ -211,12 +256,42 @@ class ReplayBuffer:
         return self._folder
 
 
+def export(buffers: Mapping[str, ReplayBuffer], path: Path) -> None:
+    """Write what buffers keep as a table for SQL, with their names as `kept_as`; see `ReplayBuffer.table`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = [(name, buffer.table()) for name, buffer in buffers.items()]
+    named = [table.append_column("kept_as", pa.array([name] * len(table), pa.string())) for name, table in tables]
+    pq.write_table(pa.concat_tables(named), path, compression="zstd")
+
+
+def number_of(problem_id: str) -> int:
+    """A problem's number in the index."""
+    return int.from_bytes(blake2b(problem_id.encode(), digest_size=8).digest(), signed=True)
+
+
+def _name(segment: int) -> str:
+    return f"segment-{segment:08d}.parquet"
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """What `save` wrote beside the index. Raises `DataError`."""
+    try:
+        state = json.loads((folder / STATE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        state = {}
+    if state.keys() != {"segments", "groups", "config"}:
+        raise DataError("there is no replay buffer of this version", place=str(folder), remedy="start the stage anew")
+    return state
+
+
 def _facts(replayed: Replayed, row: int) -> dict[str, float]:
     t = replayed.trajectory
     learned = [logprob for logprob, mask in zip(t.logprobs, t.loss_mask, strict=True) if mask]
     return {
         "row": row,
-        "problem": int.from_bytes(blake2b(t.problem_id.encode(), digest_size=8).digest(), signed=True),
+        "problem": number_of(t.problem_id),
         "policy_version": t.policy_version,
         "advantage": replayed.advantage,
         "reward": math.nan if t.reward is None else t.reward,

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from journeyman.errors import DataError
+
 COLUMNS: Mapping[str, type[np.generic]] = {
     "segment": np.int32,
     "row": np.int32,
@@ -37,10 +39,14 @@ class Index:
 
     @classmethod
     def read(cls, path: Path) -> "Index":
-        """The inverse of `write`."""
+        """The inverse of `write`; all arrays are its own. Raises `DataError` where the columns are others."""
         import pyarrow.parquet as pq
 
         table = pq.read_table(path)
+        found = {field.name: field.type.to_pandas_dtype() for field in table.schema}
+        if found != COLUMNS:
+            other = ", ".join(sorted(n for n in {*found, *COLUMNS} if found.get(n) != COLUMNS.get(n)))
+            raise DataError(f"an index of another shape: {other}", place=str(path), remedy="start the stage anew")
         return cls({name: table[name].to_numpy().astype(kind) for name, kind in COLUMNS.items()})
 
     def write(self, path: Path) -> None:

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from journeyman.replay.selections import SELECTIONS
+
 Floats = NDArray[np.float64]
 Draw = Callable[[Floats, int, int, float], list[int]]
 """(N advantages above 0, the oldest first; how many; seed; exponent) -> different places, the first drawn first."""
+
+BLOCK = 2**18
+"""Trajectories that are drawn from at a time: so many numbers stay in a processor's cache."""
 
 
 def uniform(advantages: Floats, count: int, seed: int, exponent: float = 1.0) -> list[int]:
@@ -29,10 +34,17 @@ def advantage(advantages: Floats, count: int, seed: int, exponent: float = 1.0) 
     if not count:
         return []
     # The smallest of exponential variables with rates w is the i-th with probability w_i / sum(w).
-    arrivals = np.log(np.random.default_rng(seed).standard_exponential(len(advantages)))
-    arrivals -= exponent * np.log(advantages)
-    first = np.argpartition(arrivals, count - 1)[:count]
-    return first[np.argsort(arrivals[first], kind="stable")].tolist()
+    rng, places, arrivals = np.random.default_rng(seed), np.empty(0, dtype=np.int64), np.empty(0)
+    for start in range(0, len(advantages), BLOCK):
+        block = advantages[start : start + BLOCK]
+        own = np.log(rng.standard_exponential(len(block))) - exponent * np.log(block)
+        latest = arrivals.max() if len(arrivals) == count else math.inf
+        early = np.flatnonzero(own < latest)
+        places, arrivals = np.concatenate([places, early + start]), np.concatenate([arrivals, own[early]])
+        if len(arrivals) > count:
+            first = np.argpartition(arrivals, count - 1)[:count]
+            places, arrivals = places[first], arrivals[first]
+    return places[np.argsort(arrivals, kind="stable")].tolist()
 
 
 def newest(advantages: Floats, count: int, seed: int, exponent: float = 1.0) -> list[int]:
@@ -80,6 +92,36 @@ def recalibration(rewards: Floats, means: Sequence[float], deviations: Sequence[
     return (rewards - float(np.median(means))) / (spread or 1.0)
 
 
+def decay(advantages: Floats, ages: NDArray[Any], factor: float) -> Floats:
+    """Advantages of old trajectories fade by a factor a step: SPEAR's alternative to recalibration (#12, verified).
+
+    `ages`: N numbers of steps, negative ones count as 0. That it is by the step is ours.
+    """
+    return advantages * factor ** np.maximum(ages, 0)
+
+
+def seeds(step: int, steps: int) -> float:
+    """Demonstrations are replayed from the first step on, and make room as the policy learns: a buffer filled by a
+    heuristic that knows more (#127, derived). Their share of the batch at a step t is max(.05, .5 (1 - t / T)) (ours).
+
+    They weigh as much as their advantage max(0, 1 - share of right attempts of the step) and have no importance ratio
+    before the step's first update; both are ours. NOT covered: a value function, which would be too high on actions
+    that only the heuristic took.
+    """
+    return max(0.05, 0.5 * (1 - step / steps))
+
+
+def solutions(right: int, tried: int, below: float) -> bool:
+    """A problem that is seldom solved is learned from with a solution that was found before: DeepSearch (#168,
+    secondary), whose threshold is a pass rate below 25 %. The solution is compared with a few direct attempts.
+
+    Of a group; one without attempts has no rate. Solutions are what a search has marked, and right attempts of groups
+    that are seldom right. NOT covered: that such a problem's attempts are not all sampled; rewards that depend on the
+    group or the step are the solution's old ones.
+    """
+    return tried > 0 and right / tried < below
+
+
 def warmup(step: int, steps: int) -> float:
     """What replayed rows weigh at a step, (1 - cos(pi t / T)) / 2 and then 1: SPEAR's self-imitation (#12, verified)."""
     return 1.0 if step >= steps else (1 - math.cos(math.pi * step / steps)) / 2
@@ -88,6 +130,8 @@ def warmup(step: int, steps: int) -> float:
 PRIORITIES: Mapping[str, Draw] = {"uniform": uniform, "advantage": advantage, "newest": newest}
 PARTS: Mapping[str, Callable[..., Any]] = {
     **PRIORITIES,
-    **{part.__name__: part for part in (only_with_calls, one_a_problem, probability, recalibration, warmup)},
+    **SELECTIONS,
+    **{part.__name__: part for part in (only_with_calls, one_a_problem, probability, recalibration, decay, warmup)},
+    **{part.__name__: part for part in (seeds, solutions)},
 }
-"""Priorities and options of `replay` in pipelines.yaml."""
+"""Priorities, selections and options of `replay` in pipelines.yaml."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from journeyman.expressions import Vocabulary
 from journeyman.rewards.algebra import channels, confident, constant, ensemble, geometric, product, weighted_sum
+from journeyman.rewards.annotations import oni_classification, oni_ranking, oni_retrieval
 from journeyman.rewards.base import NEEDS, Group, History, Reward, Score, apply_reward
 from journeyman.rewards.bounds import bounded, clip, clip_steps, delta_steps, shaped
 from journeyman.rewards.calibration import abstain, rlcr, urpa
@@ -18,6 +19,7 @@ from journeyman.rewards.constraints import constrained, outer_nonlinear
 from journeyman.rewards.correctness import correct
 from journeyman.rewards.cost import call_cost, calls, needless_calls, orchestra, router_r1, seconds, turns
 from journeyman.rewards.critique import capo, ppr, tp_grpo
+from journeyman.rewards.curiosity import curiosity
 from journeyman.rewards.dialogue import gtalign, information_asked
 from journeyman.rewards.efficiency import (
     codedance,
@@ -37,6 +39,7 @@ from journeyman.rewards.likelihood import follow_up, information_gain, likelihoo
 from journeyman.rewards.machines import machine, temporal
 from journeyman.rewards.matching import exact_calls, matchtir, solved_calls, toolrl
 from journeyman.rewards.noise import appealed, backward, flipped, forward, reasoning_patterns
+from journeyman.rewards.novelty import novelty
 from journeyman.rewards.nuggets import nugget_verifier, nuggets
 from journeyman.rewards.outcome import (
     call_success,
@@ -152,6 +155,12 @@ REWARDS: dict[str, Callable[..., list[Score]]] = {
     "relative_gain": relative_gain,
     "srpo": srpo,
     "temporal": temporal,
+    # exploration
+    "novelty": novelty,
+    "curiosity": curiosity,
+    "oni_retrieval": oni_retrieval,
+    "oni_classification": oni_classification,
+    "oni_ranking": oni_ranking,
 }
 """Name in pipelines.yaml -> function of a group; keyword-only parameters are its options and needs."""
 

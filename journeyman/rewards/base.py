@@ -1,9 +1,11 @@
 """What a reward is: scores with named parts for the trajectories of one problem."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, overload
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, overload, runtime_checkable
 
 from journeyman.expressions import Yields
 from journeyman.messages import Message
@@ -12,6 +14,8 @@ from journeyman.trajectory import Span, Trajectory
 
 if TYPE_CHECKING:
     import numpy as np
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,15 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class DeferringJudge(Protocol):
+    """A `Judge` that can be asked now and heard later, while others go on."""
+
+    def ask_later(self, questions: Sequence[str]) -> Callable[[], list[list[str]]]:
+        """What waits for the answers, one to each question, at temperature 0; it raises as `ask` does."""
+        ...
+
+
 class Encoder(Protocol):
     """Texts to vectors."""
 
@@ -125,6 +138,11 @@ class History:
     def __init__(self) -> None:
         self._numbers: dict[str, dict[str, float]] = {}
         self._windows: dict[str, list[float]] = {}
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._done: dict[str, tuple[Any, Sequence[Any]]] = {}
+        self._doing = Lock()
+        self.awaited: dict[str, Callable[[], list[list[str]]]] = {}
+        """What a judge was asked and has not been heard on, by name. Not part of the checkpoint: it is asked again."""
 
     def least(self, name: str, key: str, value: float | None = None) -> float | None:
         """The smallest value ever given for a key, `value` included; None where there was none."""
@@ -145,11 +163,29 @@ class History:
         self._windows[name] = kept
         return list(kept)
 
+    def note(self, name: str) -> dict[str, Any]:
+        """What is kept under a name: JSON of any form, changed in place by the one whose name it is."""
+        return self._notes.setdefault(name, {})
+
+    def once(self, name: str, group: Group, work: Callable[[], Sequence[T]]) -> T:
+        """What `work` makes of the group: it works on all of a step's groups at once, when the first of them comes."""
+        whole = (group.step, group.groups)
+        with self._doing:  # groups are scored in several threads
+            known = self._done.get(name)
+            if known is None or known[0] != whole:
+                known = self._done[name] = (whole, work())
+            return known[1][group.groups.index(group.trajectories)]
+
     def state_dict(self) -> dict[str, Any]:
         numbers = {name: dict(values) for name, values in self._numbers.items()}
-        return {"numbers": numbers, "windows": {name: list(values) for name, values in self._windows.items()}}
+        windows = {name: list(values) for name, values in self._windows.items()}
+        return {"numbers": numbers, "windows": windows, "notes": deepcopy(self._notes)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if unknown := set(state) - {"numbers", "windows", "notes"}:
+            raise ValueError(f"a history has no {', '.join(sorted(unknown))}")
+        self._notes = deepcopy(dict(state.get("notes", {})))  # states of older stages have none
+        self._done, self.awaited = {}, {}
         self._numbers = {name: dict(values) for name, values in state["numbers"].items()}
         self._windows = {name: list(values) for name, values in state["windows"].items()}
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from statistics import fmean, pstdev
 from typing import Annotated, Literal
 
@@ -89,7 +90,12 @@ def _abstained(trajectory: Trajectory, value: float, phrases: tuple[str, ...]) -
 def abstains(trajectory: Trajectory, *, phrases: tuple[str, ...] = UNKNOWN) -> bool:
     """Whether its answer is one of `phrases`, whatever the case and punctuation, and nothing else."""
     answer = normal_string((trajectory.answer or "").strip(" .!\n"))
-    return answer in {normal_string(phrase) for phrase in phrases}
+    return answer in _normal_forms(tuple(phrases))
+
+
+@cache
+def _normal_forms(phrases: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(normal_string, phrases))
 
 
 Answer = float | str | tuple[float, float]

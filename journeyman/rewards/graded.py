@@ -77,7 +77,7 @@ def preferred(group: Group | Sequence[Trajectory], *, rubric: str = RUBRIC, judg
     That is n(n-1) questions. Unscorable where there is nobody to compare with.
     """
     pairs = list(combinations(judgeable(group), 2))
-    asks = [(_comparing(group[i], group[j], rubric), _comparing(group[j], group[i], rubric)) for i, j in pairs]
+    asks = [(comparing(group[i], group[j], rubric), comparing(group[j], group[i], rubric)) for i, j in pairs]
     wins: dict[int, list[float]] = {}
     for (i, j), outcome in zip(pairs, preferences(judge, asks), strict=True):
         if outcome is not None:
@@ -310,7 +310,8 @@ def _read_grades(*, count: int, high: float) -> Callable[[str], list[float] | No
     return partial(read_numbers, count=count, low=0, high=high)
 
 
-def _comparing(first: Trajectory, second: Trajectory, rubric: str) -> str:
+def comparing(first: Trajectory, second: Trajectory, rubric: str) -> str:
+    """The question which of two attempts is better, A or B."""
     shown = [f"{name}:\n{transcript(t)}" for name, t in (("A", first), ("B", second))]
     task = f"Which of two assistants dealt better with the request? {rubric}"
     return question(task, asked(first), *shown, reply="Write A, B or tie, and nothing else.")

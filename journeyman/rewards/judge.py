@@ -8,7 +8,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,17 @@ class ChatJudge:
         known = dict(zip(distinct, answers, strict=True))
         return [known[question] * (samples // drawn) for question in questions]
 
+    def ask_later(self, questions: Sequence[str]) -> Callable[[], list[list[str]]]:
+        """Asked at once, heard when the result is called; equal questions are asked once."""
+        distinct = list(dict.fromkeys(questions))
+        answers = self._loop.start(self._ask_all(distinct, 1, 0.0))
+
+        def heard() -> list[list[str]]:
+            known = dict(zip(distinct, answers(), strict=True))
+            return [known[question] for question in questions]
+
+        return heard
+
     def close(self) -> None:
         """Nothing can be asked any more."""
         self._loop.close()
@@ -121,22 +132,38 @@ class _Loop:
         self.close: Callable[[], object] = lambda: None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.start(work)()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Callable[[], T]:
+        """Begins it; what is returned waits for its end."""
         with self._starting:
             if self._started is None:
                 self._started = asyncio.new_event_loop()
                 Thread(target=_serve, args=(self._started,), name="judge", daemon=True).start()
                 self.close = finalize(self, self._started.call_soon_threadsafe, self._started.stop)
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._started).result()
-        except BaseExceptionGroup as group:  # of several requests that failed, the first tells why
-            raise group.exceptions[0] from group
+        begun = asyncio.run_coroutine_threadsafe(work, self._started)
+
+        def result() -> T:
+            try:
+                return begun.result()
+            except BaseExceptionGroup as group:  # of several requests that failed, the first tells why
+                raise group.exceptions[0] from group
+
+        return result
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        loop.run_until_complete(_cancel(asyncio.all_tasks(loop)))  # asked, and never heard
     finally:
         loop.close()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task]) -> None:
+    for task in (left := list(tasks)):
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 # ---- questions
@@ -369,10 +396,11 @@ def preferences(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[float | 
     """
     read = partial(read_choice, among=("a", "b", "tie"))
     found = readings(judge, [Ask(one, read) for pair in pairs for one in pair])
-    return [_agreed(found[2 * i], found[2 * i + 1]) for i in range(len(pairs))]
+    return [agreed(found[2 * i], found[2 * i + 1]) for i in range(len(pairs))]
 
 
-def _agreed(first: Sequence[str], swapped: Sequence[str]) -> float | None:
+def agreed(first: Sequence[str], swapped: Sequence[str]) -> float | None:
+    """A preference from the first answer to each of a pair of questions, as `preferences` has it."""
     if not first or not swapped:
         return None
     return {("a", "b"): 1.0, ("b", "a"): 0.0}.get((first[0], swapped[0]), 0.5)

@@ -11,7 +11,9 @@ from journeyman.environments import environment_of
 from journeyman.environments.episode import Episode, Reaction, ToolCrash, Verdict
 from journeyman.errors import InfrastructureError
 from journeyman.messages import Fault, Image, Message, ParsedTurn, ToolResult
+from journeyman.problem import BEGUN, GUIDANCE
 from journeyman.rollout.chat import ChatFormat
+from journeyman.rollout.formats.translate import translated
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.sampler import Completion, SampleRequest
 from journeyman.rollout.truncate import truncate
@@ -65,17 +67,22 @@ class Attempt:
 
     @classmethod
     async def begin(cls, job: RolloutJob, chat: ChatFormat, max_length: int) -> "Attempt":
-        """An attempt before its first turn. Worlds that can't begin are recorded as its stop reason, too."""
+        """An attempt before its first sampled turn. Worlds that can't begin are recorded as its stop reason, too."""
         made = cls(job, chat, max_length)
         try:
             await made._episode.begin()
             made._stored = made._episode.shown()
         except Exception as error:  # the boundary, as in `_react`
             made.stop_reason, made._why = failure_of(error)
+        if guidance := job.problem.data.get(GUIDANCE):
+            made._stored = (_told(made._opening, guidance), made._stored[1])
         prompt = chat.prompt(made._opening, made._specs)
         made._extend(prompt, 0, [0.0] * len(prompt), 0)
         if made.room < 1:
             made.stop_reason = made.stop_reason or StopReason.MAX_TOKENS
+        for text in job.problem.data.get(BEGUN, ()):
+            if made.stop_reason is None:
+                await made._play(text)
         return made
 
     @property
@@ -154,10 +161,23 @@ class Attempt:
         start, own = len(self._ids), policy is None or policy == self._job.policy
         for piece in pieces:
             self._extend(piece.token_ids, int(own), piece.logprobs, piece.policy_version)
+        await self._take(start, stopped=pieces[-1].stopped, policy="" if own else str(policy))
+
+    async def _play(self, text: str) -> None:
+        """A turn that the problem begins with. One that ends the attempt is a fault of the problem, not of the policy."""
+        start, written = len(self._ids), self._chat.turn(translated(text, self._chat.calls))
+        self._extend(written, 0, [0.0] * len(written), 0)
+        await self._take(start, stopped=True, policy=BEGUN)
+        if self.stop_reason is not None and self.stop_reason.scorable:
+            self._why = f"ended by the turns it begins with: {self.stop_reason}"
+            self.stop_reason = StopReason.ENVIRONMENT
+
+    async def _take(self, start: int, *, stopped: bool, policy: str) -> None:
+        """Make a turn of the ids from `start` on, and append what the world answers."""
         written = self._ids[start:]
         text = self._chat.decode(written)
         parsed = self._chat.parse(text, self._specs)
-        self.stop_reason = self._refused(parsed, stopped=pieces[-1].stopped)
+        self.stop_reason = self._refused(parsed, stopped=stopped)
         reaction = Reaction() if self.stop_reason else self._shortened(await self._react(replace(parsed, written=text)))
         turn = Turn(
             text=text,
@@ -166,7 +186,7 @@ class Attempt:
             reply=reaction.reply.content if reaction.reply else "",
             reward=reaction.reward,
             restart=reaction.restart or (),
-            policy="" if own else str(policy),
+            policy=policy,
             start=start,
             stop=len(self._ids),
             error=parsed.error,
@@ -310,3 +330,16 @@ class Attempt:
             score_parts=dict(verdict.parts),
             provenance={**self._parent, **({"failure": self._why} if self._why else {})},
         )
+
+
+def _told(opening: Sequence[Message], guidance: str) -> tuple[Message, ...]:
+    """Messages with more said behind the user's last words."""
+    users = [place for place, message in enumerate(opening) if message.role == "user"]
+    if not users:
+        return (*opening, Message(role="user", content=guidance))
+    last = opening[users[-1]]
+    return (
+        *opening[: users[-1]],
+        replace(last, content=f"{last.content}\n\n{guidance}"),
+        *opening[users[-1] + 1 :],
+    )

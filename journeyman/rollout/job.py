@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from journeyman.config.rollout import SearchRollouts, ValueSearchRollouts
 from journeyman.errors import InfrastructureError
 from journeyman.problem import Problem
 from journeyman.seeds import derive
@@ -12,6 +13,18 @@ from journeyman.trajectory import StopReason, Trajectory
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beam:
+    """A search over turns instead of one attempt."""
+
+    width: int = 2
+    """Attempts that are kept after each turn."""
+    continuations: int = 2
+    """In how many ways each of them goes on."""
+    criterion: Literal["mean", "min", "last"] = "mean"
+    """How the likelihoods of turns are taken together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +55,10 @@ class RolloutJob:
 
     They take the samples after this one's.
     """
+    beam: Beam | None = None
+    """Search for the attempt instead of making the first best; without `branches`."""
+    search: SearchRollouts | ValueSearchRollouts | None = None
+    """Make it and its `branches` by a search where few direct attempts are right, instead of forking."""
     policy: str = ""
     """Who samples, where a sampler has several; empty: the policy that is trained."""
     source: str = "policy"

@@ -45,7 +45,7 @@ class _Leaf:
         return self
 
     def _remember(self, attempt: Attempt) -> None:
-        self.places.append(_apart(attempt.snapshot()))
+        self.places.append(apart(attempt.snapshot()))
 
 
 def _leaf_job(job: RolloutJob, leaf: int) -> RolloutJob:
@@ -56,9 +56,9 @@ async def _branch(agent: Agent, job: RolloutJob, places: list[Snapshot]) -> _Lea
     if not places:
         return await _Leaf().complete(agent, await agent.start(job))
     place = random.Random(derive(job.seed, "place")).choice(places)
-    return await _Leaf().complete(agent, agent.resume(_apart(place), job))
+    return await _Leaf().complete(agent, agent.resume(apart(place), job))
 
 
-def _apart(snapshot: Snapshot) -> Snapshot:
+def apart(snapshot: Snapshot) -> Snapshot:
     """With a state that no attempt changes: worlds may hand out what they go on writing in."""
     return replace(snapshot, episode=deepcopy(snapshot.episode))

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from journeyman.config import ComputeConfig, TorchSampler
 from journeyman.errors import UserError
+from journeyman.rollout.beam import search
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.loop import Agent
 from journeyman.rollout.sampler import Sampler
+from journeyman.rollout.search import searched
 from journeyman.rollout.tree import grow
 from journeyman.trajectory import Trajectory
 
@@ -36,13 +38,15 @@ class RolloutWorker:
 
     async def _tree(self, job: RolloutJob) -> list[Trajectory]:
         agent = self._agent_of(job)
-        if not job.branches:
+        if not job.branches and not job.beam and not job.search:
             return [await agent.attempt(job)]
         if not isinstance(agent, Agent):
             raise UserError(
                 "an agent from outside can't be forked", remedy="remove `program`, or let attempts be made apart"
             )
-        return await grow(agent, job)
+        if job.search:
+            return await searched(agent, job)
+        return [await search(agent, job)] if job.beam else await grow(agent, job)
 
     def _agent_of(self, job: RolloutJob) -> "Agent | OutsideAgent":
         """The built-in loop, or the program that the job names, in front of the same sampler."""

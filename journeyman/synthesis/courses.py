@@ -37,7 +37,8 @@ async def play(problem: Problem, course: Course, *, source: str, provenance: Map
 def written_step(step: Step) -> str:
     """A step as the text of a turn, in the default format."""
     called = render_call(step.call) if step.call else ""
-    asked = "\n".join(part for part in (step.say, called) if part)
+    answered = f"<answer>{step.answer}</answer>" if step.answer is not None else ""
+    asked = "\n".join(part for part in (step.say, called, answered) if part)
     return f"<think>{step.thought}</think>\n{asked}"
 
 

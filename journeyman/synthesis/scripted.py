@@ -136,9 +136,10 @@ def _as_far_as_offered(course: Course, tools: Sequence[str] | None) -> Course:
 
 def _repeated(course: Course, rng: random.Random) -> Course:
     """The course with one of its calls made twice in a row, where it has any."""
-    if not course.steps:
+    steps = [place for place, step in enumerate(course.steps) if step.answer is None]
+    if not steps:
         return course
-    at = rng.randrange(len(course.steps))
+    at = steps[rng.randrange(len(steps))]
     return replace(course, steps=(*course.steps[: at + 1], *course.steps[at:]))
 
 

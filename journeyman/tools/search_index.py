@@ -4,11 +4,14 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -27,6 +30,18 @@ LARGE = 10_000
 _VERSION = "1"
 """Of what is written to disk; another one when words are cut in another way."""
 _BATCH = 64
+
+
+def plain_bm25s() -> ModuleType:
+    """The module `bm25s`, without JAX: where that is installed it would start it up, which takes most of a GPU's memory
+    and leaves threads behind that don't survive a fork."""
+    if "bm25s" in sys.modules or "jax" in sys.modules:
+        return import_module("bm25s")
+    sys.modules["jax"] = None  # type: ignore[assignment]
+    try:
+        return import_module("bm25s")
+    finally:
+        del sys.modules["jax"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +139,7 @@ class SearchIndex:
 
     @cached_property
     def _words(self) -> "bm25s.BM25":
-        import bm25s
-
+        bm25s = plain_bm25s()
         kept = self._folder / self.digest / "words" if self._folder else None
         if kept and kept.is_dir():
             return bm25s.BM25.load(str(kept), mmap=True)

@@ -42,7 +42,9 @@ class SqlProcess:
         self.owner = os.getpid()
         if self.receive(START_SECONDS) != {"ready": True}:
             self.kill()
-            raise InfrastructureError("the process that runs SQL does not start")
+            raise InfrastructureError(
+                f"the process that runs SQL does not start; by hand it should say `ready`: {' '.join(command)} < /dev/null"
+            )
 
     def send(self, request: Mapping[str, Any]) -> None:
         """Ask. Where the process is gone, `receive` says so."""

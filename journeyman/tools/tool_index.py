@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from journeyman.tools.search_index import reciprocal_ranks
+from journeyman.tools.search_index import plain_bm25s, reciprocal_ranks
 from journeyman.tools.similarity import stem, words
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ class ToolIndex:
 
     @cached_property
     def _bm25(self) -> "bm25s.BM25":
-        import bm25s
-
-        index = bm25s.BM25()
+        index = plain_bm25s().BM25()
         index.index([[stem(word) for word in words(text)] for text in self._texts], show_progress=False)
         return index
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,20 @@ class Server:
         conditions = ["attributes.status = 'RUNNING'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
         with _translated():
             return list(self._client().search_runs([self._experiment()], " and ".join(conditions)))
+
+    def series(self, run_id: str, names: Collection[str]) -> dict[str, list[tuple[int, float]]]:
+        """The metrics of these names that a run has: (step, value) in order, of a step that was logged twice the last."""
+        with _translated():
+            client = self._client()
+            logged = client.get_run(run_id).data.metrics
+            points = {name: client.get_metric_history(run_id, name) for name in names if name in logged}
+        ordered = {name: sorted(found, key=lambda point: point.timestamp) for name, found in points.items()}
+        return {name: sorted({p.step: p.value for p in found}.items()) for name, found in ordered.items()}
+
+    def attach(self, run_id: str, file: Path, folder: str) -> None:
+        """Add a file to a run's artifacts, over one of the same name."""
+        with _translated():
+            self._client().log_artifact(run_id, str(file), folder)
 
     def kill(self, run_id: str) -> None:
         with _translated():

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman import credit, rewards
+from journeyman.curriculum import CURRICULA
+from journeyman.environments import ENVIRONMENTS
 from journeyman.errors import nearest
 from journeyman.expressions import ExpressionError, Vocabulary, check, needs, options_of, parse, yields
 
@@ -19,6 +21,10 @@ SET = {
 """What a reward or credit needs -> the key of the block that supplies it."""
 
 
+SEARCHES = ("search", "value_search")
+"""Types of rollouts that search."""
+
+
 def misfits(block: Mapping[str, Any]) -> Iterator[Misfit]:
     """What of an rl block (plain data, as the config dumps it) cannot work together."""
     paid, of_reward = _read(block.get("reward"), rewards.VOCABULARY)
@@ -31,6 +37,10 @@ def misfits(block: Mapping[str, Any]) -> Iterator[Misfit]:
     yield from _useless(block, {**of_reward, **of_credit})
     yield from _no_tree(block, of_credit)
     yield from _no_channel(block)
+    yield from _torn_groups(block)
+    yield from _never_reached(block)
+    yield from _no_room(block)
+    yield from _mixed_temperatures(block)
 
 
 def _read(text: Any, vocabulary: Vocabulary) -> tuple[frozenset[str] | None, dict[str, str] | None]:
@@ -70,16 +80,25 @@ def _useless(block: Mapping[str, Any], wanted: Mapping[str, str]) -> Iterator[Mi
 
 
 def _no_tree(block: Mapping[str, Any], of_credit: Mapping[str, str]) -> Iterator[Misfit]:
-    tree = (block.get("rollout") or {}).get("type") == "tree"
-    if "forks_U" in of_credit and not tree:
+    kind = (block.get("rollout") or {}).get("type", "independent")
+    tree, search = kind == "tree", kind in SEARCHES
+    if "forks_U" in of_credit and not (tree or search):
         yield "credit", f"{of_credit['forks_U']} compares attempts that fork", credit.VOCABULARY.needs["forks_U"]
+    if "searched" in of_credit and not search:
+        yield "credit", f"{of_credit['searched']} reads what a search finds", credit.VOCABULARY.needs["searched"]
+    if search and block["rollout"].get("direct", 0) >= block.get("group", 2):
+        yield (
+            "rollout",
+            f"{block['rollout']['direct']} direct attempts leave nothing to search for in groups of {block['group']}",
+            "lower `direct`",
+        )
     if tree and block["rollout"].get("roots", 1) > block.get("group", 2):
         yield (
             "rollout",
             f"{block['rollout']['roots']} attempts begin anew in groups of {block['group']}",
             "lower `roots`",
         )
-    if tree and block.get("program"):
+    if (tree or search) and block.get("program"):
         yield (
             "rollout",
             "an agent from outside can't be forked",
@@ -102,6 +121,55 @@ def _no_channel(block: Mapping[str, Any]) -> Iterator[Misfit]:
                 yield "credit", f"there is no channel `{name}`", nearest(name, list(paid))
 
 
+def _torn_groups(block: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Groups that replay changes where they can't be, or a selection that leaves everything."""
+    replay = block.get("replay") or {}
+    tree = (block.get("rollout") or {}).get("type") == "tree"
+    for key in ("selection", "solutions"):
+        if replay.get(key) is not None and tree:
+            yield f"replay.{key}", "attempts that fork are compared as a whole", f"remove `replay.{key}`"
+    keep, group = (replay.get("selection") or {}).get("keep", 0), block.get("group", 2)
+    if keep >= group:
+        yield "replay.selection", f"has no effect: it keeps {keep} of groups of {group}", "lower `keep`"
+
+
 def _calls(expression: str, *names: str) -> list[ast.Call]:
     calls = [node for node in ast.walk(parse(expression)) if isinstance(node, ast.Call)]
     return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in names]
+
+
+def _never_reached(block: Mapping[str, Any]) -> Iterator[Misfit]:
+    """What a curriculum never comes to, or what a block can't do for it."""
+    curriculum = block.get("curriculum") or {}
+    if (pace := curriculum.get("steps")) and pace > block.get("steps", pace):
+        remedy = f"lower `curriculum.steps` to {block['steps']}, or leave it out"
+        yield "curriculum", f"takes {pace} steps where the block ends after {block['steps']}", remedy
+    if curriculum.get("type") == "sets" and curriculum.get("by") == "family":
+        for name in dict.fromkeys(name for stage in curriculum.get("stages", ()) for name in stage["sets"]):
+            if name not in ENVIRONMENTS:
+                yield "curriculum", f"there is no family `{name}`", nearest(name, list(ENVIRONMENTS))
+    if curriculum.get("type") in ("reverse", "guided") and block.get("program"):
+        yield (
+            "curriculum",
+            "an agent from outside can neither be told anything nor begin in the middle",
+            "remove `program`, or take another curriculum",
+        )
+
+
+def _mixed_temperatures(block: Mapping[str, Any]) -> Iterator[Misfit]:
+    """A process reward model scores a step at one temperature; groups of several steps may have several."""
+    partial = (block.get("asynchrony") or {}).get("partial")
+    if partial and block.get("process") is not None and (block.get("curriculum") or {}).get("temperatures"):
+        yield "process", "scores a step at one temperature, and its groups may have several", "remove `temperatures`"
+
+
+def _no_room(block: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Proposals that can't be taken in, or can't be tried."""
+    if block.get("proposals") is None:
+        return
+    growing = [name for name, curriculum in CURRICULA.items() if hasattr(curriculum, "add")]
+    kind = (block.get("curriculum") or {}).get("type", "uniform")
+    if kind in CURRICULA and kind not in growing:
+        yield "proposals", f"the curriculum `{kind}` takes no problems in", f"take {' or '.join(growing)}"
+    if (block.get("asynchrony") or {}).get("partial"):
+        yield "proposals", "are tried between two steps, where attempts are under way", "remove `asynchrony.partial`"

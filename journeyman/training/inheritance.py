@@ -3,7 +3,9 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from journeyman.problem import Problem
 
 if TYPE_CHECKING:
     from journeyman.training.reinforce import ReinforceLoop
@@ -20,8 +22,10 @@ def hand_on(loop: "ReinforceLoop", folder: Path, what: Sequence[str]) -> None:
         loop.learner.save_optimizer(folder)
     if "replay" in what:
         loop.replaying.save(folder)
-    state = {"curriculum": loop.curriculum.state_dict(), "history": loop.scorer.history.state_dict()}
+    state: dict[str, Any] = {"curriculum": loop.curriculum.state_dict(), "history": loop.scorer.history.state_dict()}
     kept = {name: value for name, value in state.items() if name in what}
+    if "curriculum" in what:
+        kept["added"] = [problem.to_json() for problem in loop.proposing.added]
     (folder / STATE).write_text(json.dumps({"steps": loop.step, **kept}))
 
 
@@ -31,8 +35,9 @@ def take_over(loop: "ReinforceLoop", folder: Path, what: Sequence[str]) -> None:
     if "optimizer" in what:
         loop.learner.load_optimizer(folder)
     if "replay" in what:
-        loop.replaying.buffer.take_over(folder, state["steps"])
+        loop.replaying.take_over(folder, state["steps"])
     if "curriculum" in what:
+        loop.proposing.take([Problem.from_json(one) for one in state["added"]])
         loop.curriculum.load_state_dict(state["curriculum"])
     if "history" in what:
         loop.scorer.history.load_state_dict(state["history"])

@@ -10,12 +10,15 @@ from statistics import fmean
 from typing import Any
 
 from journeyman.config import OptimizerConfig, PipelineConfig, RlConfig
+from journeyman.config.judge import SamplerJudge
+from journeyman.config.proposals import WrittenProposals
 from journeyman.curriculum import CURRICULA
-from journeyman.curriculum.base import Shown
+from journeyman.curriculum.base import Shown, Tempered
 from journeyman.errors import PausedError
-from journeyman.problem import Problem, train_files
+from journeyman.problem import EVALUATED, Problem, train_files
 from journeyman.progress import Observer
 from journeyman.rollout.job import SamplerPool
+from journeyman.rollout.sampler_judge import build_judge
 from journeyman.seeds import derive
 from journeyman.synthesis.problems import read_problems
 from journeyman.training.checkpoints import Checkpoints
@@ -25,9 +28,10 @@ from journeyman.training.handle import LearnerHandle, LearnerSpec, Row
 from journeyman.training.inheritance import HANDED_ON, hand_on, take_over
 from journeyman.training.mismatch import mismatch
 from journeyman.training.process import ProcessModel
+from journeyman.training.proposing import ForProposals, Proposing
 from journeyman.training.replaying import Replaying
 from journeyman.training.rollout_metrics import rollout_metrics
-from journeyman.training.rows import minibatches, rows_of
+from journeyman.training.rows import by_temperature, minibatches, rows_of
 from journeyman.training.sampling import Sampled, Sampling
 from journeyman.training.scoring import Scorer, for_rewards
 from journeyman.training.supplies import Supplies
@@ -57,6 +61,8 @@ class Inputs:
     """The artifact with the problem sets."""
     demonstrations: Path | None = None
     """The artifact with the kept demonstrations; only where the block makes use of them."""
+    taught: Path | None = None
+    """The artifact with the problems that were demonstrated, and those that are evaluated on; where they are needed."""
     reference: Path | None = None
     """What the objective holds the policy against; None: `policy`."""
     before: Path | None = None
@@ -93,6 +99,7 @@ def run_rl(
         seed=seed,
         folder=work / "judged",
     )
+    demonstrations = read_trajectories(inputs.demonstrations / KEPT) if inputs.demonstrations else ()
     loop = ReinforceLoop(
         stage,
         [problem for file in train_files(inputs.problems) for problem in read_problems(file)],
@@ -103,11 +110,18 @@ def run_rl(
         watch=watch,
         for_credits=Supplies(stage, learner, process=_process(stage, inputs, seed, workers), policy=policy),
         replayed=work / "replayed",
-        demonstrations=read_trajectories(inputs.demonstrations / KEPT) if inputs.demonstrations else (),
+        demonstrations=demonstrations,
+        demonstrated=_demonstrated(inputs.taught) if inputs.taught else (),
+        for_proposals=_for_proposals(config, stage, inputs, samplers, work) if stage.proposals else None,
     )
-    loop.watch.meet({**supplied, "learner": learner, "problems": loop.problems, "reward": loop.rescored})
+    writer = build_judge(SamplerJudge(), pool=samplers, compute=config.compute, seed=seed)
+    loop.watch.meet(
+        {**supplied, "writer": writer, "learner": learner, "problems": loop.problems, "reward": loop.rescored}
+    )
     store = _Store(work)
     resumed_at = store.restore(loop)
+    if not resumed_at:
+        loop.replaying.begin(demonstrations, policy, config.model.max_length)
     if not resumed_at and inputs.before:
         take_over(loop, inputs.before, stage.inherits)
     with closing(loop):
@@ -118,8 +132,8 @@ def run_rl(
         hand_on(loop, out / HANDED_ON, hands_on)
     trajectories = store.collect()
     write_trajectories(trajectories, out / "trajectories.parquet")
-    if stage.replay.capacity:
-        loop.replaying.buffer.export(out / "replay.parquet")
+    if stage.replay.keeps:
+        loop.replaying.export(out / "replay.parquet")
     return {
         "steps": loop.step,
         **({"stopped": loop.watch.stopped} if loop.watch.stopped else {}),
@@ -143,6 +157,26 @@ def _advance(loop: "ReinforceLoop", store: "_Store", observer: Observer) -> None
         store.save(loop)
     if loop.watch.paused:
         raise PausedError(loop.watch.paused, place=f"rl-{stage.name}", remedy=PAUSED)
+
+
+def _demonstrated(artifact: Path) -> list[Problem]:
+    """The problems of a synthesize artifact that demonstrations can be of."""
+    files = [artifact / "problems" / "taught.parquet", *train_files(artifact)]
+    return [problem for file in files for problem in read_problems(file)]
+
+
+def _for_proposals(
+    config: PipelineConfig, stage: RlConfig, inputs: Inputs, samplers: SamplerPool, work: Path
+) -> ForProposals:
+    """What proposals must stay apart from, and who writes them; a writer's answers are kept while the stage is unfinished."""
+    assert inputs.taught is not None, "where problems are proposed"
+    apart = [p for split in EVALUATED for p in read_problems(inputs.taught / "problems" / f"{split}.parquet")]
+    if not isinstance(stage.proposals, WrittenProposals):
+        return ForProposals(apart=apart)
+    seed, judge = derive(config.seed, "rl", stage.name, "writer"), stage.proposals.writer
+    if not isinstance(judge, SamplerJudge) and not judge.cache:
+        judge = judge.model_copy(update={"cache": str(work / "written")})
+    return ForProposals(apart=apart, writer=build_judge(judge, pool=samplers, compute=config.compute, seed=seed))
 
 
 def _spec(stage: RlConfig, inputs: Inputs, seed: int) -> LearnerSpec:
@@ -184,8 +218,13 @@ class ReinforceLoop:
         watch: Watch | None = None,
         replayed: Path | None = None,
         demonstrations: Sequence[Trajectory] = (),
+        demonstrated: Sequence[Problem] = (),
+        for_proposals: ForProposals | None = None,
     ) -> None:
-        """`for_rewards`: what they may need besides their history, by name; `replayed`: folder of the replay buffer."""
+        """`for_rewards`: what they may need besides their history, by name; `replayed`: folder of the replay buffer.
+
+        `demonstrated`: the problems of the demonstrations.
+        """
         self.stage, self.learner, self._samplers, self._seed = stage, learner, samplers, seed
         self.step = 0
         self.sampled: list[Trajectory] = []
@@ -196,9 +235,19 @@ class ReinforceLoop:
         self.supplies = for_credits or Supplies(stage, learner)
         self.problems = problems
         self._crediting = Crediting(stage, self.supplies.arrays())
-        self.curriculum = CURRICULA[stage.curriculum.type](problems, derive(seed, "curriculum"), stage.curriculum)
+        curriculum = stage.curriculum.within(stage.steps)
+        self.curriculum = CURRICULA[curriculum.type](problems, derive(seed, "curriculum"), curriculum)
         if demonstrations and isinstance(self.curriculum, Shown):
-            self.curriculum.show(demonstrations)
+            self.curriculum.show(demonstrations, demonstrated)
+        self.proposing = Proposing(
+            stage,
+            problems,
+            self.curriculum,
+            pool=samplers,
+            learner=learner,
+            seed=seed,
+            supplies=for_proposals or ForProposals(),
+        )
         self.replaying = Replaying(stage, learner, seed, replayed)
         self.endings = Endings(stage.ends)
         self.sampling = Sampling(
@@ -206,8 +255,12 @@ class ReinforceLoop:
             samplers,
             seed,
             choose=lambda step: self.curriculum.choose(stage.problems, step=step),
+            temperature=self._temperature,
             greedy="greedy_rewards_P" in self.supplies.needs,
         )
+
+    def _temperature(self, step: int) -> float | None:
+        return self.curriculum.temperature(step) if isinstance(self.curriculum, Tempered) else None
 
     @property
     def ended(self) -> bool:
@@ -228,6 +281,7 @@ class ReinforceLoop:
         metrics |= self.watch.look(groups, metrics, step=self.step)
         self.sampling.settle()
         difference = self.sync()
+        metrics |= self.proposing.advance(self.sampled, step=self.step)
         tokens = sum(sum(t.loss_mask) for t in self.sampled)
         self.endings.look(metrics, tokens=tokens, seconds=time.perf_counter() - started)
         return metrics | {
@@ -254,7 +308,8 @@ class ReinforceLoop:
 
     def _learn(self, groups: Sequence[Sequence[Trajectory]], problems: Sequence[Problem]) -> dict[str, float]:
         """Learn from the step's groups and from the buffer, minibatch after minibatch."""
-        credited = self._crediting(groups)
+        compared = self.replaying.compared(groups, step=self.step)
+        credited = self._crediting(compared)
         along = self.supplies.learn(credited.batch)
         pairs = credited.pairs(whole_groups=self.stage.objective.whole_groups)
         used = len({group for _, _, group in pairs})
@@ -266,7 +321,7 @@ class ReinforceLoop:
                 t, advantages, group, weight=weight[t.problem_id], weights=self.supplies.token_weights(t)
             )
         ]
-        again, replayed = self.replaying.rows(groups, pairs, fresh=len(rows), step=self.step)
+        again, replayed = self.replaying.rows(groups, compared, pairs, fresh=len(rows), step=self.step)
         return {"rollout/groups_used_fraction": used / len(groups), **along, **replayed, **self._update(rows + again)}
 
     def _update(self, rows: Sequence[Row]) -> dict[str, float]:
@@ -286,12 +341,12 @@ class ReinforceLoop:
 
     def _with_old_logprobs(self, rows: Sequence[Row]) -> list[Row]:
         """With what the learner says before its first update: log-probabilities, and their means where those are asked for."""
-        ids = [row.token_ids for row in rows]
-        scores = self.learner.score(ids, self.stage.temperature)
+        ids, temperatures = [row.token_ids for row in rows], [row.temperature for row in rows]
+        scores = by_temperature(ids, temperatures, self.learner.score)
         known = [replace(row, old_logprobs=(0.0, *score)) for row, score in zip(rows, scores, strict=True)]
         if self.stage.objective.type != "rover":
             return known
-        means = self.learner.score_means(ids, self.stage.temperature)
+        means = by_temperature(ids, temperatures, self.learner.score_means)
         return [replace(row, old_means=(0.0, *mean)) for row, mean in zip(known, means, strict=True)]
 
     def sync(self) -> float:
@@ -312,6 +367,7 @@ class ReinforceLoop:
         return {
             "endings": self.endings.state_dict(),
             "sampling": self.sampling.state_dict(),
+            "proposing": self.proposing.state_dict(),
             "curriculum": self.curriculum.state_dict(),
             "history": self.scorer.history.state_dict(),
             "supplies": self.supplies.state_dict(),
@@ -319,6 +375,7 @@ class ReinforceLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.proposing.load_state_dict(state["proposing"])
         self.curriculum.load_state_dict(state["curriculum"])
         self.scorer.history.load_state_dict(state["history"])
         self.supplies.load_state_dict(state["supplies"])

@@ -1,7 +1,7 @@
 """Trajectories with their advantages as the rows that a learner takes."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from journeyman.credit.base import Floats, turn_of_tokens
 from journeyman.training.handle import Row
@@ -34,6 +34,19 @@ def rows_of(
         for sample in trajectory.samples()
         if any(trajectory.loss_mask[sample])
     ]
+
+
+def by_temperature(
+    ids: Sequence[Sequence[int]],
+    temperatures: Sequence[float],
+    score: Callable[[Sequence[Sequence[int]], float], list[list[float]]],
+) -> list[list[float]]:
+    """What `score` says of each row of ids at its own temperature."""
+    found: dict[int, list[float]] = {}
+    for temperature in dict.fromkeys(temperatures):
+        places = [place for place, own in enumerate(temperatures) if own == temperature]
+        found |= dict(zip(places, score([ids[place] for place in places], temperature), strict=True))
+    return [found[place] for place in range(len(ids))]
 
 
 def minibatches(rows: Sequence[Row], size: int, seed: int, *, whole_groups: bool) -> list[list[Row]]:

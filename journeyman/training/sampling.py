@@ -34,6 +34,7 @@ class _Lot:
     number: int
     """Of its first problem, counted from the stage's first step on."""
     problems: list[Problem]
+    temperature: float
     version: int = 0
     """Of the oldest weights that can have sampled it."""
     made: "Future[list[Trajectory]] | None" = None
@@ -60,10 +61,15 @@ class Sampling:
         seed: int,
         *,
         choose: Callable[[int], list[Problem]],
+        temperature: Callable[[int], float | None] = lambda step: None,
         greedy: bool = False,
     ) -> None:
-        """`choose`: step -> its problems, asked in order; `greedy`: whether each group has an attempt at temperature 0."""
+        """`choose`: step -> its problems, asked in order; `temperature`: of a step, asked behind, None: the stage's.
+
+        `greedy`: whether each group has an attempt at temperature 0.
+        """
         self._stage, self._pool, self._seed, self._choose, self._greedy = stage, pool, seed, choose, greedy
+        self._temperature = temperature
         self._staleness = stage.asynchrony.staleness
         self._partial = stage.asynchrony.partial
         self._lots: list[_Lot] = []
@@ -100,9 +106,10 @@ class Sampling:
 
     def _lots_of(self, step: int) -> list[_Lot]:
         first, problems = step * self._stage.problems, self._choose(step)
+        temperature = self._temperature(step) or self._stage.temperature
         if not self._partial:
-            return [_Lot(first, problems)]
-        return [_Lot(first + place, [problem]) for place, problem in enumerate(problems)]
+            return [_Lot(first, problems, temperature)]
+        return [_Lot(first + place, [problem], temperature) for place, problem in enumerate(problems)]
 
     def _begin(self, lot: _Lot) -> "Future[list[Trajectory]]":
         if self._staleness or self._partial:
@@ -132,7 +139,7 @@ class Sampling:
         """A group of attempts at each problem. Where credit compares with it, a greedy one besides."""
         stage, places = self._stage, list(enumerate(lot.problems, lot.number))
         jobs = [
-            replace(self._job(problem, number, sample, stage.temperature), **how)
+            replace(self._job(problem, number, sample, lot.temperature), **how)
             for number, problem in places
             for sample, how in stage.rollout.begun(stage.group)
         ]
@@ -160,7 +167,12 @@ class Sampling:
     def state_dict(self) -> dict[str, Any]:
         """JSON; what is sampled already goes into files by `save`."""
         lots = [
-            {"number": lot.number, "version": lot.version, "problems": [p.to_json() for p in lot.problems]}
+            {
+                "number": lot.number,
+                "version": lot.version,
+                "temperature": lot.temperature,
+                "problems": [p.to_json() for p in lot.problems],
+            }
             for lot in self._lots
         ]
         return {"chosen": self._chosen, "lots": lots}
@@ -175,7 +187,8 @@ class Sampling:
         """The inverse of `state_dict` and `save`."""
         self._chosen, self._lots = state["chosen"], []
         for row in state["lots"]:
-            lot = _Lot(row["number"], [Problem.from_json(one) for one in row["problems"]], row["version"])
+            problems = [Problem.from_json(one) for one in row["problems"]]
+            lot = _Lot(row["number"], problems, row["temperature"], row["version"])
             if _file(folder, lot).is_file():
                 lot.made = Future()
                 lot.made.set_result(read_trajectories(_file(folder, lot)))

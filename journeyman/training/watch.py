@@ -21,7 +21,7 @@ class Watch(Protocol):
 
     def meet(self, supplies: Mapping[str, Any]) -> None:
         """Be told, before the first step, of what the block has: `learner`, `problems`, `reward` (groups scored by
-        another expression), and `judge` and `encoder` where its reward needs them."""
+        another expression), `writer` (the policy, asked in words), and `judge` and `encoder` where its reward needs them."""
         ...
 
     def look(

@@ -16,6 +16,7 @@ import pytest
 
 from journeyman.tracking import StageTracker, Tracker
 from journeyman.tracking.outbox import Outbox
+from journeyman.tracking.server import Refused, Server
 from journeyman.trajectory import StopReason, ToolCall, ToolResult, Trajectory, Turn
 
 pytestmark = pytest.mark.integration
@@ -235,6 +236,22 @@ def test_inputs_artifacts_and_models_are_logged(server: MlflowServer, tracker: T
     [output] = child.outputs.model_outputs
     logged = client(server).get_logged_model(output.model_id)
     assert (logged.name, str(logged.status), logged.source_run_id) == ("policy", "READY", stage.run_id)
+
+
+def test_a_comparison_reads_curves_and_keeps_its_page(server: MlflowServer, tracker: Tracker, tmp_path: Path) -> None:
+    run = tracker.start_run("p", "compared", {}, {})
+    stage = run.start_stage("rl-x", tmp_path / "work", {}, {})
+    log(stage, 1, 3)
+    stage.finish()
+    run.finish()
+    page = tmp_path / "page.html"
+    page.write_text("<p>so</p>")
+    found = Server(server.url, "journeyman")
+    assert found.series(stage.run_id, ["loss/total", "rollout/accuracy"]) == {"loss/total": expected(3)}
+    found.attach(run.run_id, page, "comparison")
+    assert [file.path for file in client(server).list_artifacts(run.run_id, "comparison")] == ["comparison/page.html"]
+    with pytest.raises(Refused):
+        found.series("0" * 32, ["loss/total"])
 
 
 def test_what_the_server_refuses_is_put_aside_and_the_rest_goes_on(

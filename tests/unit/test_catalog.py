@@ -7,10 +7,16 @@ import pytest
 from journeyman import credit, rewards
 from journeyman.catalog import Entry, catalog, page
 from journeyman.config import CurriculumConfig, ObjectiveConfig, SamplerConfig, TeacherConfig
+from journeyman.config.rollout import RolloutConfig
 from journeyman.config.shape import arms
 from journeyman.curation import RULES
 from journeyman.curriculum import CURRICULA
 from journeyman.environments import ENVIRONMENTS
+from journeyman.evaluation.benchmarks import BENCHMARKS
+from journeyman.evaluation.inference import INFERENCE
+from journeyman.evaluation.judging.measures import JUDGE_MEASURES
+from journeyman.evaluation.robustness import ROBUSTNESS
+from journeyman.evaluation.tool_use import TOOL_MEASURES
 from journeyman.formats import FORMATS
 from journeyman.graders import GRADERS
 from journeyman.monitors import MONITORS
@@ -33,6 +39,10 @@ NAMES = {
     "replay": list(REPLAY_PARTS),
     "curation rule": list(RULES),
     "grader": list(GRADERS),
+    "measure": [*TOOL_MEASURES, *ROBUSTNESS],
+    "inference": list(INFERENCE),
+    "benchmark": list(BENCHMARKS),
+    "judge measure": list(JUDGE_MEASURES),
     "monitor": list(MONITORS),
     "call format": list(CALL_FORMATS),
     "data format": list(FORMATS),
@@ -40,6 +50,7 @@ NAMES = {
     "strategy": list(STRATEGIES),
     "merge": list(MERGES),
     "teacher": list(arms(TeacherConfig)),
+    "rollout": list(arms(RolloutConfig)),
 }
 
 
@@ -158,6 +169,7 @@ def test_every_row_of_the_ledger_is_there_with_how_surely_it_is_known(kinds: tup
 KINDS = [
     *("reward", "reward combinator", "credit", "credit combinator", "objective"),
     *("curation rule", "strategy", "merge", "curriculum"),
+    *("measure", "inference", "benchmark", "judge measure"),
 ]
 
 

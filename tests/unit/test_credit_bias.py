@@ -16,7 +16,7 @@ from tests.unit.mdp import ACTIONS, ANSWERED, LOGITS, STATES, Make, Mdp, alignme
 MDP = Mdp()
 OTHER = Mdp(logits={state: (-0.5 * a, b + 1.0, 0.3 - c) for state, (a, b, c) in LOGITS.items()})
 G = 3
-WHOLE_STEP = {"batch_mean", "batch_normalized", "slim", "prime", "whiten"}
+WHOLE_STEP = {"batch_mean", "best_and_worst", "batch_normalized", "slim", "prime", "whiten"}
 """What compares groups with each other."""
 NONE, SCALE = (1.0, 1.0), (1.0, (G - 1) / G)
 BIAS: dict[str, tuple[float, float]] = {
@@ -30,6 +30,7 @@ BIAS: dict[str, tuple[float, float]] = {
     "batch_normalized(baseline='group')": (0.9732, 2.0639),  # one group is the batch here
     "self_critical": NONE,
     "best": (0.9365, 1.0723),
+    "best_and_worst": (0.9558, 2.3585),
     # channels
     "per_channel": (0.9137, 2.5629),
     "slim": (0.9123, 2.5500),
@@ -55,9 +56,12 @@ BIAS: dict[str, tuple[float, float]] = {
     "toolpo": (0.9955, 0.7233),
     "capo": (-0.2765, -0.6922),
     "tp_grpo": (0.9579, 2.4644),
+    "recurring": SCALE,  # here a trajectory is one attempt
     # trees, graphs, strata
     "tempo": (0.9485, 4.6162),
     "portool": (0.9492, 4.8265),
+    "deepsearch": (1.0, 2 * (G - 1) / G),  # nothing is searched here, as in the next
+    "rest_mcts": SCALE,
     "salt": (0.9583, 2.3976),  # `group` exactly: merged steps agree in every token
     "stratified": (0.6033, 0.9685),
     "stratified(alpha=1)": (0.3742, 0.6112),

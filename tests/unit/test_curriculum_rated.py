@@ -1,6 +1,8 @@
 """Curricula that go by each problem's own pass rate: worked out by hand."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journeyman.config import RlConfig
-from journeyman.config.curriculum import BalanceCurriculum, BandsCurriculum, EdgeCurriculum
-from journeyman.curriculum.rated import Balance, Bands, Edge, Rated
+from journeyman.config.curriculum import (
+    BalanceCurriculum,
+    BandsCurriculum,
+    ControlledCurriculum,
+    EdgeCurriculum,
+)
+from journeyman.curriculum.pareto import dominates, percentiles
+from journeyman.curriculum.rated import Balance, Bands, Controlled, Edge, Rated
+from journeyman.errors import DataError
 from tests.unit.fakes import problem, trajectory
 
 POOL = [problem(name, id=name) for name in "abcdefgh"]
@@ -124,3 +133,75 @@ def test_a_band_has_a_width() -> None:
     assert RlConfig.model_validate(
         {"name": "a", "curriculum": {"type": "edge", "most": 0.1}}
     ).curriculum == EdgeCurriculum(most=0.1)
+
+
+def test_controlled_by_hand() -> None:
+    before = {"a": 0.1, "b": 0.1, "c": 0.0, "d": 0.4, "e": 0.3}
+    pool = [problem(name, id=name, data={"before": rate}) for name, rate in before.items()]
+    controlled = Controlled(pool, 0, ControlledCurriculum(control="data.before", **ONLY_WANTED))
+    controlled.update(attempts(a=(4, 6), b=(9, 1), c=(0, 10), d=(4, 6), e=(4, 6)))
+    # a: 4/10 against 1/10. b is mastered (9/10), c hopeless, d no better than the control; e just: .3 <= .4 - .1.
+    assert controlled.worths() == {"a": 1, "b": 0, "c": 0, "d": 0, "e": 1}
+    assert set(chosen(controlled, 2)) == {"a", "e"}
+    with pytest.raises(DataError, match="no `passed`"):
+        Controlled(pool, 0, ControlledCurriculum(control="data.passed"))
+
+
+def test_controls_of_the_first_policy() -> None:
+    controlled = Controlled(POOL, 0, ControlledCurriculum(window=4))
+    start = [trajectory(problem_id="a", correct=i == 0, policy_version=0) for i in range(4)]
+    later = [trajectory(problem_id=id, correct=i < 2, policy_version=3) for id in "ab" for i in range(4)]
+    assert controlled.control("a") == 0, "nothing known"
+    controlled.update([*start, *later])
+    # a: 1/4 at first, now 2/4. b was not attempted then, but its family was: 1/4, too.
+    assert (controlled.control("a"), controlled.control("b")) == (0.25, 0.25)
+    assert controlled.worths() == {"a": 1, "b": 1}
+    state = json.loads(json.dumps(controlled.state_dict()))
+    again = Controlled(POOL, 0, ControlledCurriculum(window=4))
+    again.load_state_dict(state)
+    assert again.control("b") == 0.25 and again.state_dict() == state
+
+
+def test_with_too_few_accepted_the_cap_falls() -> None:
+    controlled = Controlled(POOL, 0, ControlledCurriculum(least=0.5, **ONLY_WANTED))
+    controlled.update([trajectory(problem_id=id, correct=True, policy_version=1) for id in "abc"])
+    assert controlled.worths() == {"a": 1, "b": 1, "c": 1}, "all of them mastered, none accepted"
+    controlled.update([trajectory(problem_id=id, correct=False, policy_version=1) for id in "ab"])
+    assert controlled.worths() == {"a": 1, "b": 1, "c": 0}, "two of three"
+
+
+def test_balance_tries_temperatures_by_hand() -> None:
+    balance = Balance(POOL, 0, BalanceCurriculum(target=2, temperatures=[0.5, 1.0], hold=3))
+    assert [balance.temperature(step) for step in range(6)] == [0.5, 1.0, 0.5, 0.5, 0.5, 0.5], "none has a score"
+
+    def tried(temperature: float, **counts: tuple[int, int]):
+        return [replace(t, temperature=temperature) for t in attempts(**counts)]
+
+    balance.update(tried(0.5, a=(1, 3), b=(0, 4)))  # min(1/2, 1) * 1/4 = .125 and 0: .0625
+    balance.update(tried(1.0, a=(2, 2), b=(1, 3)))  # 1 * 1/2 and .125: .3125
+    assert balance.state_dict()["scores"] == [0.0625, 0.3125]
+    assert [balance.temperature(step) for step in range(2, 7)] == [1.0, 1.0, 1.0, 0.5, 1.0]
+    assert Balance(POOL, 0, BalanceCurriculum()).temperature(0) is None
+    with pytest.raises(KeyError, match="2 temperatures"):
+        Balance(POOL, 0, BalanceCurriculum()).load_state_dict(balance.state_dict())
+
+
+def test_problems_that_are_added_are_unseen() -> None:
+    bands = Bands(POOL[:1], 0, BandsCurriculum(unseen=1.0, retry=0.0))
+    bands.update(attempts(a=(1, 1)))
+    bands.add(POOL[1:2])
+    assert chosen(bands, 1) == ["b"]
+    bands.update(attempts(b=(1, 0)))
+    assert bands.state_dict() == {"verdicts": {"a": "10", "b": "1"}}
+
+
+def test_dominance_by_hand() -> None:
+    a, b, c = (0.2, 0.5, 0.9), (0.2, 0.6, 0.9), (0.1, 0.9, 0.9)
+    assert dominates(b, a) and not dominates(a, b)
+    assert not dominates(a, c) and not dominates(c, a), "incomparable"
+    assert not dominates(a, a)
+    # Places of 10, 20 and 50 per cent among 0 .. 4: .4, .8, 2.
+    assert percentiles([1.0, 0.0, 0.25, 0.5, 0.75]) == pytest.approx((0.1, 0.2, 0.5))
+    assert percentiles([0.3]) == (0.3, 0.3, 0.3)
+    with pytest.raises(ValueError, match="no scores"):
+        percentiles([])

@@ -51,12 +51,36 @@ def test_within_the_window_all_come_equally_often() -> None:
 
 def test_what_has_no_difficulty_is_told() -> None:
     with pytest.raises(DataError, match="no `steps`"):
-        Ordered(TEN, 0, OrderedCurriculum(by="data.steps"))
+        Ordered(TEN, 0, OrderedCurriculum(by="data.steps", steps=1))
     words = [problem("a", data={"level": "hard"})]
     with pytest.raises(DataError, match="no number"):
-        Ordered(words, 0, OrderedCurriculum(by="data.level"))
+        Ordered(words, 0, OrderedCurriculum(by="data.level", steps=1))
     with pytest.raises(ValueError, match="no levels"):
         OrderedCurriculum(width=None)
+
+
+def test_the_pace_is_the_blocks_where_none_is_given() -> None:
+    assert OrderedCurriculum().within(12).steps == 12 and OrderedCurriculum(steps=5).within(12).steps == 5
+    made, _, _ = loop(lambda job: attempt(job, correct=True), steps=3, curriculum={"type": "ordered", "earlier": 0.0})
+    assert isinstance(made.curriculum, Ordered)
+    # Two of six problems are in turn; in three steps their first goes to 4.
+    assert [made.curriculum.window(step) for step in range(4)] == [(0, 2), (1, 3), (2, 4), (4, 6)]
+
+
+def test_what_a_curriculum_never_comes_to_is_told_at_load(tmp_path: Path) -> None:
+    file = tmp_path / "pipelines.yaml"
+
+    def told(curriculum: str) -> str:
+        file.write_text(f"pipelines: {{p: {{rl: [{{name: a, steps: 4, curriculum: {curriculum}}}]}}}}")
+        with pytest.raises(ConfigError) as caught:
+            load_pipeline("p", file)
+        return str(caught.value)
+
+    assert "takes 30 steps where the block ends after 4" in told("{type: ordered, steps: 30}")
+    assert "takes 5 steps" in told("{type: reverse, steps: 5}")
+    assert "no family `arithmetik`" in told("{type: sets, stages: [{sets: [arithmetik]}]}")
+    assert "agent from outside" in told("{type: guided}, program: x:y")
+    assert "above `low`" in told("{type: bands, low: 0.5, high: 0.5}")
 
 
 LEVELS = [problem(f"{level} {i}", id=f"{level}{i}", data={"level": level}) for level in "abc" for i in range(4)]
@@ -118,6 +142,8 @@ def test_a_pipeline_chooses_its_curriculum(tmp_path: Path) -> None:
 
 
 BLOCKS: list[dict[str, Any]] = [
+    {"type": "controlled"},
+    {"type": "balance", "temperatures": [0.5, 1.0, 2.0], "hold": 1},
     {"type": "bands", "unseen": 0.5},
     {"type": "edge"},
     {"type": "balance"},
@@ -126,8 +152,8 @@ BLOCKS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block["type"])
-def test_a_block_goes_on_from_its_curriculums_state(block: dict[str, Any]) -> None:
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: "-".join([block["type"], *list(block)[1:2]]))
+def test_a_block_goes_on_from_its_curriculums_state(block: dict[str, Any], tmp_path: Path) -> None:
     def begun():
         # The later half of the problems is never solved, the others by every third attempt.
         return loop(
@@ -141,7 +167,8 @@ def test_a_block_goes_on_from_its_curriculums_state(block: dict[str, Any]) -> No
     for _ in range(3):
         first.advance()
     rest, _, asked_again = begun()
-    rest.load_state_dict({**json.loads(json.dumps(first.state_dict())), "step": 3})
+    first.save(tmp_path)
+    rest.load(tmp_path, {**json.loads(json.dumps(first.state_dict())), "step": 3})
     for _ in range(3):
         rest.advance()
     assert [[job.problem.id for job in jobs] for jobs in asked_again.jobs] == [

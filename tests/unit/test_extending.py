@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import sys
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -126,6 +127,23 @@ def test_the_objective_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(made.AwrObjective(), BaseObjective)
 
 
+def test_the_curriculum_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = module("spaced", monkeypatch)
+    pool = [problem(name, id=name) for name in "abc"]
+    spaced = made.Spaced(pool, 0, made.SpacedCurriculum(longest=2))
+    asked = []
+    for step in range(5):
+        asked.append(spaced.choose(1, step=step)[0].id)
+        spaced.update([trajectory(problem_id=asked[-1], correct=asked[-1] == "a")])
+    # Each once, the unseen first. What is solved is due two steps later (4 is cut to 2), what was failed a step later.
+    assert sorted(asked[:3]) == ["a", "b", "c"] and asked[3] == asked[0]
+    state = spaced.state_dict()
+    assert state["gap"] == {"a": 2, "b": 1, "c": 1}
+    again = made.Spaced(pool, 0, made.SpacedCurriculum(longest=2))
+    again.load_state_dict(state)
+    assert again.choose(3, step=5) == spaced.choose(3, step=5)
+
+
 def test_the_curation_rule_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(RULES, "shouting", module("shouting", monkeypatch).shouting)
     # WHAT IS x: six of seven letters are capitals.
@@ -142,3 +160,12 @@ def test_the_strategy_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     [made] = asyncio.run(build_strategy("frugal(tries=3)")(lesson, Studio(teacher=teacher)))
     assert [len(one.calls) for one in made.trajectories] == [1]
     assert [one.provenance["refused"] for one in made.refused] == ["more calls", "wrong"]
+
+
+def test_the_replay_priority_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = module("ranked", monkeypatch).ranked
+    firsts = Counter(ranked(np.array([0.1, 9.0, 0.2]), 1, seed)[0] for seed in range(3000))
+    # Weights 1/3, 1 and 1/2 of 11/6: 545, 1636 and 818 of 3000, with deviations below sqrt(3000 / 4) = 27.4.
+    for place, expected in enumerate((545, 1636, 818)):
+        assert abs(firsts[place] - expected) < 4 * 27.4
+    assert sorted(ranked(np.array([1.0, 2.0]), 5, 0)) == [0, 1]

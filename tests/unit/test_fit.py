@@ -52,6 +52,7 @@ def test_what_goes_together_is_no_misfit() -> None:
     assert keys(reward="correct + 0.1 * stepwise", credit="group + by_turn") == []
     assert keys(credit="by_value", critic={}) == []
     assert keys(credit="by_fork", rollout={"type": "tree"}) == []
+    assert keys(credit="deepsearch", rollout={"type": "search", "direct": 4}, group=8) == []
     assert keys(reward="asked", judge={}) == []
     assert keys(reward="channels(a=correct, b=otc, weights={'a': 2.0})", credit="slim(weights={'b': 2.0})") == []
 
@@ -71,7 +72,16 @@ def test_what_goes_together_is_no_misfit() -> None:
         ({"judge": {}}, "judge"),
         ({"process": {}}, "process"),
         ({"rollout": {"type": "tree"}, "program": "a:b"}, "rollout"),
+        ({"rollout": {"type": "search", "direct": 4}, "program": "a:b", "group": 8}, "rollout"),
+        ({"rollout": {"type": "value_search", "direct": 4}, "group": 4}, "rollout"),
+        ({"credit": "deepsearch"}, "credit"),
         ({"rollout": {"type": "tree", "roots": 5}, "group": 4}, "rollout"),
+        ({"rollout": {"type": "tree"}, "replay": {"solutions": {}}}, "replay.solutions"),
+        (
+            {"rollout": {"type": "tree"}, "group": 4, "replay": {"selection": {"by": "best", "keep": 2}}},
+            "replay.selection",
+        ),
+        ({"group": 4, "replay": {"selection": {"by": "best", "keep": 4}}}, "replay.selection"),
         ({"reward": "channels(a=correct, b=otc)", "credit": "per_channel(weights={'a': 1.0, 'c': 2.0})"}, "credit"),
     ],
 )

@@ -14,17 +14,19 @@ from pydantic import ValidationError
 from journeyman.actors import InlineWorkers
 from journeyman.config import MonitorsConfig, RlConfig
 from journeyman.config.monitors import Highest, Lowest
-from journeyman.errors import PausedError
+from journeyman.errors import InfrastructureError, PausedError
 from journeyman.metrics import known
 from journeyman.monitors import MONITORS, Monitors
 from journeyman.monitors.attempts import (
     call_share,
     invented_results,
+    length_collapse,
     length_of_wrong,
     repetition,
     reward_outcome_correlation,
     reward_without_outcome,
     tool_errors,
+    turn_weighting,
 )
 from journeyman.monitors.base import WINDOW, Reading, Step, slope
 from journeyman.monitors.policy import (
@@ -36,14 +38,16 @@ from journeyman.monitors.policy import (
     truncated_share,
     zero_variance_groups,
 )
+from journeyman.problem import Problem
 from journeyman.progress import Silent
 from journeyman.rewards import REWARDS, Score
 from journeyman.rollout.formats.hermes import Hermes
 from journeyman.training.handle import Row
 from journeyman.training.mismatch import CAP, mismatch
 from journeyman.training.reinforce import Inputs, run_rl
+from journeyman.training.scoring import Scorer
 from journeyman.trajectory import StopReason, ToolResult, Trajectory, Turn
-from tests.unit.fakes import COMPUTE, MAX_LENGTH, World, trajectory
+from tests.unit.fakes import COMPUTE, MAX_LENGTH, World, problem, trajectory
 
 
 def step(*groups: Sequence[Trajectory], version: int = 0, **metrics: float) -> Step:
@@ -139,6 +143,22 @@ def test_length_of_wrong_by_hand() -> None:
     assert length_of_wrong(step(group[:2]), []) == length_of_wrong(step(group[2:]), []) == Reading()
 
 
+def test_length_collapse_by_hand() -> None:
+    # sampled tokens: all but the first. (2 + 4) / 2 = 3, of 12; what wasn't sampled is left out
+    group = [trajectory(tokens=3), trajectory(tokens=5), replace(trajectory(), loss_mask=(0, 0, 0, 0))]
+    assert length_collapse(step(group), [[12], [99]]) == Reading(value=0.25, noted=(3,))
+    assert length_collapse(step(group), []) == Reading(value=1, noted=(3,))
+    assert length_collapse(step(group[2:]), []) == Reading()
+
+
+def test_turn_weighting_by_hand() -> None:
+    # two turns with 1 and six turns with 0: over turns (2 * 1 + 6 * 0) / 8, over attempts 1/2
+    group = [paid(1, calls=1), paid(0, calls=5), paid(None, calls=9), paid(7, turns=())]
+    assert turn_weighting(step(group), []).value == 0.25
+    assert turn_weighting(step([paid(1, calls=2), paid(0, calls=2)]), []).value == 0
+    assert turn_weighting(step(group[2:]), []) == Reading()
+
+
 def test_repetition_by_hand() -> None:
     # pairs: a b, b a, a b of one thought and a b of the other; what stands behind a thought is left out
     group = [said("<think>a b a b</think>x y z"), said("<think>a b")]
@@ -208,11 +228,22 @@ def test_invented_results_by_hand() -> None:
 
 
 def test_the_config_has_thresholds_for_every_monitor_and_only_warns() -> None:
-    fields = MonitorsConfig.model_fields
-    assert list(fields) == list(MONITORS)
-    for name in fields:
+    assert list(MonitorsConfig.model_fields) == ["gold", *MONITORS]
+    for name in MONITORS:
         thresholds = getattr(RlConfig(name="a").monitors, name)
-        assert thresholds.watched and thresholds.pause is None and thresholds.stop is None
+        assert thresholds.pause is None and thresholds.stop is None
+
+
+def test_what_costs_something_is_off_and_not_done_at_every_step() -> None:
+    default = RlConfig(name="a").monitors
+    costly = [name for name in MONITORS if getattr(default, name).every > 1]
+    assert costly == [
+        *("reference_kl", "reference_chi_square", "over_optimisation"),
+        *("judge_false_positives", "style_drift", "reward_hacks"),
+    ]
+    assert not any(getattr(default, name).watched for name in costly)
+    on = RlConfig.model_validate({"name": "a", "monitors": {"reference_kl": {"warn": 30}}}).monitors.reference_kl
+    assert on.watched and on.every == 5
 
 
 def test_a_block_lies_over_the_default_thresholds() -> None:
@@ -268,6 +299,14 @@ def test_a_pause_comes_once_until_the_value_has_been_back() -> None:
         paused.append(bool(made.paused))
     assert paused == [True, False, False, True]
     assert made.paused == "sampler_kl is 2 at step 4, beyond its threshold `pause: 1`"
+
+
+def test_it_looks_at_the_first_step_and_at_every_so_many_after_it() -> None:
+    made = monitors(sampler_kl={"warn": 1, "every": 3, "patience": 2})
+    found = [look(made, 2, at) for at in range(1, 8)]
+    assert [at for at, one in enumerate(found, 1) if "monitor/value/sampler_kl" in one] == [1, 4, 7]
+    # patience counts the steps that were looked at
+    assert [one.get("monitor/warnings/sampler_kl") for one in found] == [None, None, None, 1, 1, 1, 2]
 
 
 def test_patience_waits_for_steps_in_a_row() -> None:
@@ -363,3 +402,67 @@ def test_a_paused_stage_goes_on_and_a_stopped_one_ends_with_its_policy(world: Wo
         assert summary["stopped"] == "entropy_collapse is 1 at step 1, beyond its threshold `stop: 2`"
         assert (summary["steps"], summary["resumed_at_step"], summary["trajectories"]) == (1, tries, 6)
     assert (tmp_path / "stopped" / "out" / "policy" / "model.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("odd")
+def test_what_asks_the_reference_and_another_reward_changes_nothing(world: World, tmp_path: Path) -> None:
+    names = ("reference_kl", "reference_chi_square", "over_optimisation", "reward_distance", "reward_hacking")
+    watched = monitors(gold="2 * odd", **{name: {"warn": 1e9, "every": 1} for name in names})
+    plain, seen = Noting(), Noting()
+    run(world, tmp_path / "plain", None, plain)
+    run(world, tmp_path / "watched", watched, seen)
+    for at, metrics in plain.seen.items():
+        assert timeless(metrics) == {name: seen.seen[at][name] for name in timeless(metrics)}
+    policies = [(tmp_path / name / "out" / "policy" / "model.safetensors") for name in ("plain", "watched")]
+    assert policies[0].read_bytes() == policies[1].read_bytes()
+    # what sampled the first step is the reference; gold is a multiple of the reward
+    assert seen.seen[1]["monitor/value/reference_kl"] == pytest.approx(0, abs=1e-3)
+    assert all(seen.seen[at]["monitor/value/reward_distance"] == pytest.approx(0, abs=1e-9) for at in (1, 2, 3))
+    reward, gold = watched.state_dict()["past"]["reward_hacking"][0]
+    assert gold == pytest.approx(2 * reward)
+    assert len(watched.state_dict()["past"]["over_optimisation"]) == 3
+
+
+def test_a_law_is_fitted_to_all_points_and_not_to_the_latest() -> None:
+    class Flat:
+        def score_reference(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+            return [[-2.0] * (len(row) - 1) for row in rows]
+
+    made = monitors(over_optimisation={"warn": 1, "every": 1}, reference_kl={"warn": 9, "every": 1})
+    made.meet({"learner": Flat()})
+    found = [made.look([[paid(1)]], {}, step=at) for at in range(1, WINDOW + 4)]
+    assert [one["monitor/value/reference_kl"] for one in found] == [3] * (WINDOW + 3)  # three tokens, -1 + 2 each
+    assert len(made.state_dict()["past"]["over_optimisation"]) == WINDOW + 3
+
+
+def test_gold_that_the_block_cannot_build_is_told_before_the_first_step() -> None:
+    def rescored(groups: object, problems: object, expression: str) -> list[list[Trajectory]]:
+        Scorer(RlConfig(name="a", reward=expression), {})
+        return []
+
+    with pytest.raises(ValueError, match="judge"):
+        monitors(gold="judged").meet({"reward": rescored})
+
+
+def test_a_judge_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Gone:
+        def ask(self, questions: Sequence[str], *, samples: int = 1, temperature: float = 0.0) -> list[list[str]]:
+            raise InfrastructureError("nobody answers")
+
+    made = monitors(judge_false_positives={"warn": 0.01})
+    made.meet({"judge": Gone()})
+    assert made.look([[trajectory()]], {}, step=1) == {}
+    assert caplog.messages == ["judge_false_positives could not look: nobody answers"]
+
+
+def test_gold_of_problems_that_were_made_on_the_way_is_not_known() -> None:
+    known, made_later = paid(1, problem_id="p"), paid(1, problem_id="q")
+
+    def rescored(groups: Sequence[Sequence[Trajectory]], problems: Sequence[Problem], _: str) -> list[list[Trajectory]]:
+        assert [problem.id for problem in problems] == [group[0].problem_id for group in groups]
+        return [[replace(t, reward=0.25) for t in group] for group in groups]
+
+    made = monitors(gold="graded", reward_hacking={"warn": 1})
+    made.meet({"reward": rescored, "problems": [problem(id="p")]})
+    made.look([[made_later, made_later], [known], []], {}, step=1)
+    assert made.state_dict()["past"]["reward_hacking"] == [[1, 0.25]]

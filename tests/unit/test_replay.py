@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from journeyman.config import ReplayConfig
-from journeyman.replay import ReplayBuffer, Replayed
+from journeyman.errors import DataError
+from journeyman.replay import ReplayBuffer, Replayed, export
 from journeyman.trajectory import Trajectory
 from tests.unit.fakes import trajectory
 
@@ -196,22 +199,115 @@ def test_an_empty_buffer_can_be_saved_and_asked_too(tmp_path: Path) -> None:
     restored = buffer_of(found("gone"))
     restored.load(tmp_path)
     assert len(restored) == 0
-    restored.export(tmp_path / "asked.parquet")
+    export({"success": restored}, tmp_path / "asked.parquet")
     assert duckdb.execute(f"SELECT count(*) FROM '{tmp_path}/asked.parquet'").fetchall() == [(0,)]
+
+
+def test_a_buffer_of_another_config_or_shape_is_refused(tmp_path: Path) -> None:
+    buffer_of(found("a"), found("b")).save(tmp_path / "saved")
+    with pytest.raises(DataError, match=r"kept with other options: max_age, priority(.|\n)*start the stage anew"):
+        buffer_of(max_age=3, priority="newest").load(tmp_path / "saved")
+    heir = buffer_of(max_age=3, priority="newest", capacity=1)
+    heir.take_over(tmp_path / "saved", 2)  # the next block may have other options
+    assert drawn(heir) == ["b"]
+    index = pq.read_table(tmp_path / "saved" / "replay.parquet")
+    pq.write_table(
+        index.drop_columns(["calls"]).append_column("cost", index["calls"]), tmp_path / "saved/replay.parquet"
+    )
+    with pytest.raises(DataError, match="another shape: calls, cost"):
+        buffer_of().load(tmp_path / "saved")
+    pq.write_table(index, tmp_path / "saved" / "replay.parquet")
+    (tmp_path / "saved" / "replay" / "segment-00000000.parquet").unlink()
+    with pytest.raises(DataError, match=r"segment-00000000\.parquet is missing"):
+        buffer_of().load(tmp_path / "saved")
+    (tmp_path / "saved" / "replay.json").write_text('{"segments": 1, "groups": []}')
+    for folder in (tmp_path / "saved", tmp_path / "nowhere"):
+        with pytest.raises(DataError, match="no replay buffer of this version"):
+            buffer_of().load(folder)
+
+
+def test_a_refused_load_leaves_the_buffer_as_it_was(tmp_path: Path) -> None:
+    buffer_of(found("a")).save(tmp_path)
+    (tmp_path / "replay" / "segment-00000000.parquet").unlink()
+    buffer = buffer_of(found("mine"))
+    with pytest.raises(DataError):
+        buffer.load(tmp_path)
+    assert names(buffer) == {"mine"}
+
+
+Action = tuple[str, int]
+ACTIONS = st.lists(st.tuples(st.sampled_from(["add", "sample", "observe", "kill"]), st.integers(0, 4)), max_size=14)
+
+
+@settings(max_examples=40)
+@given(
+    actions=ACTIONS,
+    options=st.fixed_dictionaries(
+        {"priority": st.sampled_from(["uniform", "advantage", "newest"])},
+        optional={
+            **{"max_uses": st.just(2), "max_age": st.just(2), "one_a_problem": st.just(True)},
+            **{"recalibration": st.just({"history": 2}), "when_full": st.just(True)},
+        },
+    ),
+)
+def test_no_kill_changes_what_is_kept_used_or_drawn(actions: list[Action], options: dict[str, Any]) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        unbroken, broken = (ReplayBuffer(config(5, **options), 4, folder / which) for which in ("unbroken", "broken"))
+        for step, (action, count) in enumerate(actions):
+            if action == "kill":
+                broken.save(folder / f"saved-{step}")
+                broken.add([found("lost", version=step)], version=step)
+                broken.sample(2, step=step)
+                broken = ReplayBuffer(config(5, **options), 4, folder / "broken")
+                broken.load(folder / f"saved-{step}")
+            seen = [acted(buffer, action, count, step) for buffer in (unbroken, broken)]
+            assert seen[0] == seen[1]
+        for which, buffer in (("a", unbroken), ("b", broken)):
+            buffer.save(folder / which)
+        kept = sorted(path.relative_to(folder / "a") for path in (folder / "a").rglob("*.*"))
+        assert kept == sorted(path.relative_to(folder / "b") for path in (folder / "b").rglob("*.*"))
+        assert all((folder / "a" / path).read_bytes() == (folder / "b" / path).read_bytes() for path in kept)
+
+
+def acted(buffer: ReplayBuffer, action: str, count: int, step: int) -> list[Replayed]:
+    if action == "add":
+        made = [found(f"{step}.{i}", 0.1 + i, version=step, problem_id=str(i % 3)) for i in range(count)]
+        buffer.add(made, version=step)
+    elif action == "observe":
+        buffer.observe([[0.0, count / 8], [0.5, 0.1 * step]])
+    return buffer.sample(count, step=step) if action == "sample" else []
+
+
+def test_advantages_fade_with_age_and_what_faded_is_drawn_less() -> None:
+    buffer = buffer_of(found("old", 4.0), found("new", 1.0, version=3), decay=0.5, priority="newest")
+    # Three steps old: 4 / 2^3; new: 1 / 2^0.
+    assert [(r.trajectory.id, r.advantage, r.age) for r in buffer.sample(2, step=3)] == [
+        ("new", 1.0, 0),
+        ("old", 0.5, 3),
+    ]
+    assert [r.advantage for r in buffer.sample(2, step=4)] == [0.5, 0.25]
+
+
+def test_what_was_kept_last_of_a_problem_is_found() -> None:
+    buffer = buffer_of(found("a", problem_id="p"), found("b", problem_id="q"), found("c", problem_id="p"))
+    assert {id: t.id for id, t in buffer.newest_of(["p", "r", "p", "q"]).items()} == {"p": "c", "q": "b"}
+    assert buffer.newest_of([]) == {} and buffer_of().newest_of(["p"]) == {}
+    assert buffer.table()["uses"].to_pylist() == [0, 1, 1]
 
 
 def test_sql_can_ask_the_buffer(tmp_path: Path) -> None:
     buffer = buffer_of(found("a", 0.5), found("b", 0.25, calls=3, problem_id="p"), priority="newest")
     buffer.add([found("c", 2.0, version=3)], version=4)
     assert drawn(buffer, 2) == ["c", "b"]
-    buffer.export(tmp_path / "replay.parquet")
-    asked = "SELECT id, problem_id, policy_version, step, advantage, reward, perplexity, calls, uses"
+    export({"success": buffer}, tmp_path / "replay.parquet")
+    asked = "SELECT kept_as, source, id, problem_id, policy_version, step, advantage, reward, perplexity, calls, uses"
     rows = duckdb.execute(f"{asked} FROM '{tmp_path}/replay.parquet'").fetchall()
     e = 2.718281828459045  # three tokens of -1 nat
     assert rows == [
-        ("a", "a", 0, 0, 0.5, 1.0, e, 1, 0),
-        ("b", "p", 0, 0, 0.25, 1.0, e, 3, 1),
-        ("c", "c", 3, 4, 2.0, 1.0, e, 1, 1),
+        ("success", "policy", "a", "a", 0, 0, 0.5, 1.0, e, 1, 0),
+        ("success", "policy", "b", "p", 0, 0, 0.25, 1.0, e, 3, 1),
+        ("success", "policy", "c", "c", 3, 4, 2.0, 1.0, e, 1, 1),
     ]
 
 
@@ -223,6 +319,10 @@ def test_sql_can_ask_the_buffer(tmp_path: Path) -> None:
         ({"warmup": 9}, "warmup.*no effect with capacity 0"),
         ({"capacity": 3, "fraction": 0.5, "exponent": 2.0}, "no effect with priority uniform"),
         ({"capacity": 3, "fraction": 0.5, "probability": [0.9, 0.5]}, "nothing between its bounds"),
+        ({"decay": 0.9}, "decay.*no effect with capacity 0"),
+        ({"capacity": 3, "fraction": 0.5, "decay": 0.9, "recalibration": {}}, "no effect with recalibration"),
+        ({"selection": {"by": "consistent", "keep": 3}}, "part.*is needed with by `consistent`"),
+        ({"selection": {"by": "best", "keep": 3, "part": "steps"}}, "no effect with by best"),
         ({"capacity": 3, "fraction": 0.5, "probability": [0.9, 1.5]}, "less than or equal to 1"),
     ],
 )

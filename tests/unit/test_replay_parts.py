@@ -8,15 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journeyman.replay import PARTS, PRIORITIES
+from journeyman.config.replay import ReplayConfig, SelectionConfig
+from journeyman.replay import PARTS, PRIORITIES, SELECTIONS
 from journeyman.replay.parts import (
     Draw,
     advantage,
+    decay,
     newest,
     one_a_problem,
     only_with_calls,
     probability,
     recalibration,
+    seeds,
+    solutions,
     uniform,
     warmup,
 )
@@ -88,6 +92,23 @@ def test_recalibration_by_hand() -> None:
     assert recalibration(np.array([1.0]), [0.2, 0.6], [0.0, 0.0], scale=True).tolist() == [0.6]
 
 
+def test_decay_by_hand() -> None:
+    # 2 * .5^0, 2 * .5^1, 4 * .5^3; what is newer than now is not worth more
+    faded = decay(np.array([2.0, 2.0, 4.0, 1.0]), np.array([0, 1, 3, -2]), 0.5)
+    assert faded.tolist() == [2.0, 1.0, 0.5, 1.0]
+
+
+def test_seeds_by_hand() -> None:
+    # .5 (1 - t / 100): .5, .25 at 50, .05 at 90, and no less after that
+    assert [seeds(step, 100) for step in (0, 50, 90, 100, 500)] == pytest.approx([0.5, 0.25, 0.05, 0.05, 0.05])
+
+
+def test_solutions_by_hand() -> None:
+    # Rates 0, 1/8, 2/8 and 1 against 1/4; nothing tried is no rate.
+    assert [solutions(right, 8, 0.25) for right in (0, 1, 2, 8)] == [True, True, False, False]
+    assert not solutions(0, 0, 0.25)
+
+
 def test_warmup_by_hand() -> None:
     # (1 - cos(pi t / 200)) / 2: 0, cos(pi/4) = .70711 -> .14645, cos(pi/2) = 0 -> .5, cos(3pi/4) -> .85355
     assert [warmup(step, 200) for step in (0, 50, 100, 150)] == pytest.approx([0, 0.1464466, 0.5, 0.8535534])
@@ -95,8 +116,8 @@ def test_warmup_by_hand() -> None:
 
 
 def test_parts_are_called_what_the_config_calls_them() -> None:
-    from journeyman.config import ReplayConfig
-
     options = ReplayConfig.model_fields
     assert set(options["priority"].annotation.__args__) == set(PRIORITIES)  # type: ignore[union-attr]
-    assert set(PARTS) - set(PRIORITIES) <= set(options)
+    selections = SelectionConfig.model_fields["by"].annotation.__args__  # type: ignore[union-attr]
+    assert set(selections) == set(SELECTIONS)
+    assert set(PARTS) - set(PRIORITIES) - set(SELECTIONS) <= set(options)

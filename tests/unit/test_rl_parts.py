@@ -73,6 +73,7 @@ def block_for(credit: str) -> dict[str, Any]:
         **({"critic": {}} if {"values_T", "values_U", "q_values_U"} & {*wanted} else {}),
         **({"process": {"loss": "pairs" if "oprl" in credit else "outcome"}} if "process_T" in wanted else {}),
         **({"rollout": {"type": "tree", "roots": 2}} if "forks_U" in wanted else {}),
+        **({"rollout": {"type": "search", "direct": 1, "width": 2}} if "searched" in wanted else {}),
     }
 
 

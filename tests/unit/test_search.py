@@ -1,6 +1,9 @@
 """Search over corpora: BM25 and vectors, titles and snippets, kept on disk."""
 
 import json
+import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -212,3 +215,14 @@ def test_an_encoder_in_a_folder_makes_vectors(tmp_path: Path) -> None:
     assert call(Search(path=tmp_path / "texts", encoder=tmp_path), query="harbour").output.startswith("[1] a\n")
     with pytest.raises(DataError, match="no encoder in this folder"):
         Dense.of_folder(tmp_path / "none")
+
+
+def test_an_index_of_words_leaves_jax_alone(tmp_path: Path) -> None:
+    """Where JAX is installed, bm25s starts it up when it is imported: on a GPU that takes most of the memory."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("raise SystemExit('jax was imported')")
+    code = "from journeyman.tools.search_index import plain_bm25s; plain_bm25s().BM25(); import jax"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert "jax was imported" in found.stderr and "in plain_bm25s" not in found.stderr, found.stderr

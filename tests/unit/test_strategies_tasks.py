@@ -22,6 +22,7 @@ from journeyman.formats import import_path
 from journeyman.llm import Scripted
 from journeyman.problem import Problem
 from journeyman.rollout.parse import render_call
+from journeyman.rollout.search.values import quality_values, uct
 from journeyman.synthesis.base import Lesson, Studio, Teacher
 from journeyman.synthesis.courses import play
 from journeyman.synthesis.strategies import build_strategy
@@ -46,7 +47,7 @@ from journeyman.synthesis.strategies.schemas import (
     templates_of,
     values_of,
 )
-from journeyman.synthesis.strategies.trees import quality_values, tree_search, uct
+from journeyman.synthesis.strategies.trees import tree_search
 from journeyman.synthesis.written import retold
 from journeyman.trajectory import StopReason, ToolCall, Trajectory, to_row
 from tests.unit.fakes import problem, some

@@ -13,6 +13,7 @@ from journeyman.synthesis.strategies.gains import gain_driven
 from journeyman.synthesis.strategies.hints import hinted, tool_prompted
 from journeyman.synthesis.strategies.masked import masked_spans
 from journeyman.synthesis.strategies.normal import normalized, without_error_spans
+from journeyman.synthesis.strategies.plans import hierarchical_plan, plan_search
 from journeyman.synthesis.strategies.privileged import privileged
 from journeyman.synthesis.strategies.remapped import remap_reflect_adjust
 from journeyman.synthesis.strategies.repairs import repaired
@@ -33,6 +34,8 @@ STRATEGIES: dict[str, Callable[..., Any]] = {
     "gain_driven": gain_driven,
     "guided_retry": guided_retry,
     "tree_search": tree_search,
+    "plan_search": plan_search,
+    "hierarchical_plan": hierarchical_plan,
     "privileged": privileged,
     # rewrites
     "code_augmented": code_augmented,
@@ -54,7 +57,7 @@ STRATEGIES: dict[str, Callable[..., Any]] = {
 """Name in pipelines.yaml -> async function of a lesson and a studio."""
 
 WRITES: frozenset[str] = frozenset(
-    {"code_augmented", "corrected_thoughts", "guided_retry", "remap_reflect_adjust", "rewritten"}
+    {"code_augmented", "corrected_thoughts", "guided_retry", "hierarchical_plan", "remap_reflect_adjust", "rewritten"}
 )
 """Those that can't do without `studio.writer`: refused at load where nothing writes."""
 
@@ -63,6 +66,7 @@ WRITES_WITH: dict[str, tuple[str, Any]] = {
     "early_experience": ("reflection", True),
     "from_schemas": ("writer", True),
     "masked_spans": ("choose", "writer"),
+    "plan_search": ("ask", True),
     "tree_search": ("value", "writer"),
 }
 """Those that need it under one of their options: the option, and the value under which they do."""

@@ -96,7 +96,7 @@ async def from_schemas(
     BM25, none with the goal or the calls asked for. Attempts that are wrong, or say anything beside calls and thoughts,
     are refused. Forms, values and bounds are ours.
     """
-    specs = _specs(lesson.problem)
+    specs = specs_of(lesson.problem)
     plain = [spec for spec in specs if readable(spec)][:MOST_TOOLS]
     known = [one for spec in plain for one in templates_of(spec, _known_values(lesson.problem))]
     known += [one for row in templates or () if (one := _template(row)) and _offered(one, specs)]
@@ -327,7 +327,8 @@ def _offered(template: Template, specs: Sequence[Mapping[str, Any]]) -> bool:
     return {call.name for call in template.calls} <= {spec["function"]["name"] for spec in specs}
 
 
-def _specs(problem: Problem) -> list[Mapping[str, Any]]:
+def specs_of(problem: Problem) -> list[Mapping[str, Any]]:
+    """Of the tools that a problem offers."""
     if "specs" in problem.data:
         return list(problem.data["specs"])
     return [tool.spec() for tool in tools_named(problem.family, problem.tools, environment_of(problem)).values()]

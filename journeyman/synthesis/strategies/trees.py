@@ -1,6 +1,5 @@
 """Search over turns: attempts that go on from the most promising beginnings of earlier ones."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from typing import Literal
 
 from journeyman.expressions import Count, Positive
 from journeyman.problem import Problem
+from journeyman.rollout.search.values import step_values, uct
 from journeyman.synthesis.base import Lesson, Studio, asked, not_right, refusal, signed, tagged_text, unread
 from journeyman.synthesis.written import transcript
 from journeyman.trajectory import Trajectory, Turn
@@ -61,20 +61,6 @@ async def tree_search(
             node.visits, node.total = node.visits + 1, node.total + worth
     taken, refused = _sorted(made, keep)
     return [lesson.taking((*lesson.trajectories, *taken), [*refused, *faults])]
-
-
-def quality_values(remaining: Sequence[int], wrong: Sequence[bool]) -> list[float]:
-    """v_1 .. v_K of a trace (#45): `remaining` are the m_k, steps still needed after step k, `wrong` the r_k."""
-    values, before = list[float](), 0.0
-    for needed, astray in zip(remaining, wrong, strict=True):
-        before = max(before + (1 - before) / (needed + 1) * (1 - 2 * astray), 0.0)
-        values.append(before)
-    return values
-
-
-def uct(total: float, visits: int, above: int, exploration: float) -> float:
-    """Mean value and a bonus for what was seldom tried: UCB1; `above` are the visits of the node above."""
-    return total / visits + exploration * math.sqrt(math.log(above) / visits)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,11 +131,5 @@ def with_step_values(trajectory: Trajectory, right: Sequence[Sequence[str]]) -> 
     """With its step values, given the texts of the right traces; as it is where there are none."""
     if not right or trajectory.correct is None:
         return trajectory
-    texts = [turn.text for turn in trajectory.turns]
-    remaining, wrong = [min(map(len, right))], list[bool]()
-    for count in range(1, len(texts) + 1):
-        through = [len(trace) - count for trace in right if list(trace[:count]) == texts[:count]]
-        remaining.append(min(through, default=remaining[-1]))
-        wrong.append(not through)
-    values = quality_values(remaining[1:], wrong)
+    values = step_values([turn.text for turn in trajectory.turns], right)
     return replace(trajectory, provenance={**trajectory.provenance, "step_values": values})

@@ -5,6 +5,7 @@ is after all tokens), V vocabulary, U turn of a row. Every loss is a sum, to be 
 learned tokens: so it is the same under any micro-batching. What is a mean over something else carries the factor.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Totals:
     """Rows with a reward that were not cut off."""
     right: int
     """Those of them whose reward is above 0.5."""
+    entropy_nats: float = 0.0
+    """Of a learned token, as the policy was when it was sampled: the mean of -log p; 0 where rows have no log p."""
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Totals":
@@ -40,7 +43,15 @@ class Totals:
             turns=sum(_turns(row) for row in learned),
             judged=len(rewards),
             right=sum(reward > 0.5 for reward in rewards),
+            entropy_nats=_surprise(learned),
         )
+
+
+def _surprise(rows: Sequence[Row]) -> float:
+    """The mean of -log p of learned tokens: what they were drawn from has it as its entropy in the mean."""
+    known = [(row.mask[1:], (row.old_logprobs or row.logprobs)[1:]) for row in rows if row.old_logprobs or row.logprobs]
+    learned = [p for mask, logprobs in known for m, p in zip(mask, logprobs, strict=True) if m]
+    return -math.fsum(learned) / len(learned) if learned else 0.0
 
 
 def _turns(row: Row) -> int:

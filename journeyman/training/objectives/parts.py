@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from journeyman.config.objective import (
     ConstantLength,
+    EntropyBounds,
     KlPenalty,
     PolicyGradient,
     Rejection,
@@ -163,3 +164,13 @@ def chi_square(batch: TokenBatch, cap: float) -> "Tensor":
 def entropy(logs_BTV: "Tensor") -> "Tensor":
     """In nats, of each token's distribution."""
     return -(logs_BTV.exp() * logs_BTV).sum(-1)
+
+
+def entropy_coefficient(nats: float, bounds: EntropyBounds) -> float:
+    """Of the entropy bonus, by how far the policy's entropy is beyond a bound: 0 between them, below 0 above (ours).
+
+    It goes by the whole batch before the step, so that it is the same under any micro-batching and needs no state.
+    """
+    if nats < bounds.low:
+        return bounds.gain * (bounds.low - nats)
+    return bounds.gain * min(0.0, bounds.high - nats) if bounds.high is not None else 0.0

@@ -8,6 +8,7 @@ from journeyman.training.objectives.parts import (
     SURROGATES,
     chi_square,
     entropy,
+    entropy_coefficient,
     kept,
     kl,
     log_ratio,
@@ -29,7 +30,9 @@ def grpo(batch: TokenBatch, config: PolicyGradient) -> "tuple[Tensor, Sums]":
     TAPO (#6, derived) is this with `negative_scale` 1: the mean over tokens, no KL. CAD-RL (#71, secondary) stretches the
     trust region to (0.6, 1.8) by `clip_low` 0.4 and `clip_high` 0.8, and weighs tokens by `normalisation: {type:
     weighted}`. GUI-G1 (#125, verified) is `normalisation: {type: constant, length: 64}` with a row weight by difficulty.
-    Self-imitation (SPEAR, #12, verified) is this on replayed rows of positive advantage, with its weight as the row's.
+    Self-imitation (SPEAR, #12, verified) is this on replayed rows of positive advantage, with its weight as the row's; its
+    Clip-Cov is `covariance: {type: clip, share: 0.02, high: 40}`. Where answers tie, noise decides among them without some
+    entropy (policy cliff, #110, secondary): `entropy_bounds` keep it.
     """
     import torch
 
@@ -81,8 +84,12 @@ def _penalties(batch: TokenBatch, log_ratio_BT: "Tensor", config: PolicyGradient
         kl_BT = kl(batch, config.kl)
         sums["policy/reference_kl_nats"] = (kl_BT.detach() * batch.mask_BT).sum()
         penalty_BT = config.kl.coefficient * (kl_BT * log_ratio_BT.exp() if config.kl.weighted else kl_BT)
-    if config.entropy:
-        penalty_BT = penalty_BT - config.entropy * entropy(batch.logs_BSV[:, :-1])
+    bonus = config.entropy
+    if config.entropy_bounds:
+        bonus += entropy_coefficient(batch.totals.entropy_nats, config.entropy_bounds)
+        sums["policy/entropy_coefficient"] = bonus * batch.mask_BT.sum()
+    if bonus:
+        penalty_BT = penalty_BT - bonus * entropy(batch.logs_BSV[:, :-1])
     return penalty_BT
 
 
