@@ -93,7 +93,12 @@ def one_try(what: Given, folder: Path) -> None:
         run_rl(
             PipelineConfig(model=SMALL, compute=COMPUTE),
             stage,
-            Inputs(policy=what.model, problems=what.synthesized, demonstrations=what.curated),
+            Inputs(
+                policy=what.model,
+                problems=what.synthesized,
+                demonstrations=what.curated,
+                taught=what.synthesized,
+            ),
             out=folder / "out",
             work=folder / "work",
             workers=workers,

@@ -86,6 +86,7 @@ class Study:
             policy=root / before / "policy",
             problems=root / ("curate" if config.curate.problems else "synthesize"),
             demonstrations=root / "curate" if block.uses_demonstrations else None,
+            taught=root / "synthesize" if block.uses_taught else None,
             reference=root / block.reference / "policy" if block.reference else None,
             before=root / before / HANDED_ON if block.inherits else None,
         )

@@ -34,6 +34,7 @@ from journeyman.environments.selftext import Masking, MaskSearch, Ordering, Segm
 from journeyman.environments.skills import Skills
 from journeyman.environments.tables import Tables
 from journeyman.environments.tau2.desk import Desk
+from journeyman.environments.tool_choice import ToolChoice
 from journeyman.environments.translation import Translation
 from journeyman.environments.verifiers import Verifiers
 from journeyman.errors import ConfigError, UserError
@@ -52,6 +53,7 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "code": Code,
     "databases": Databases,
     "translation": Translation,
+    "tool_choice": ToolChoice,
     "mcp": Mcp,
     "desk": Desk,
     "ambiguous": Ambiguous,

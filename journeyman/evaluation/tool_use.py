@@ -8,8 +8,8 @@ verdict. Gold comes from `Problem.data`:
   (#23, derived) are `similar`, `scenario`, `reliability` (none fits) and `multi`. Selected right: exactly these were
   called, in any order; tries with wrong arguments count as calls.
 - `tool_set`: `{"level": ..., "tools": [numbers]}`, the numbers of a catalogue that the answer is to name; levels are
-  `recognition`, `understanding` and `creation`: PhysToolBench (#57, verified) as text. NOT covered: what makes such
-  problems from tools' schemas.
+  `recognition`, `understanding` and `creation`: PhysToolBench (#57, verified) as text; family `tool_choice` makes such
+  problems.
 - `gold_evidence`: a list of what tool results must show, each a text (as words, `answer_form`) or
   `{"regex": pattern}`; `evidence_order`: pairs [i, j], i is to be seen before j. Reach, order and redundancy of evidence,
   integration and luck: GeoBrowse (#129, derived); its release ships no measure of traces.

@@ -8,6 +8,7 @@ import pytest
 
 from bench.ladder import Study
 from journeyman.config import PipelineConfig
+from journeyman.config.curriculum import PacedCurriculum
 from journeyman.config.load import load_pipeline, pipeline_names
 
 SMALL = [name for name in pipeline_names() if name.endswith("-small")]
@@ -25,8 +26,10 @@ OF_A_BLOCK = ["steps=2", "problems=2", "group=4", "minibatch=8", "max_turns=2", 
 
 
 def two_steps(name: str) -> PipelineConfig:
-    blocks = range(len(load_pipeline(name).rl))
-    fewer = [f"rl.{n}.{key}" for n in blocks for key in OF_A_BLOCK]
+    blocks = load_pipeline(name).rl
+    fewer = [f"rl.{n}.{key}" for n in range(len(blocks)) for key in OF_A_BLOCK]
+    paced = [n for n, block in enumerate(blocks) if isinstance(block.curriculum, PacedCurriculum)]
+    fewer += [f"rl.{n}.curriculum.steps=2" for n in paced]
     return load_pipeline(name, overrides=[*FEWER, *fewer])
 
 
