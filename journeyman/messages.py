@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+INVENTED = "a tool response that no tool gave"
+"""Error of a turn in which the policy writes what only tools write."""
+
 
 class Fault(StrEnum):
     """Through whose fault something went wrong."""

@@ -3,8 +3,9 @@
 from itertools import pairwise
 from statistics import StatisticsError, correlation, fmean
 
+from journeyman.messages import INVENTED
 from journeyman.monitors.base import WINDOW, Past, Reading, Step, of_first, slope
-from journeyman.rollout.formats.base import INVENTED, THOUGHT
+from journeyman.rollout.formats.base import THOUGHT
 from journeyman.trajectory import Turn
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from journeyman.monitors.artefacts import (
+from journeyman.messages import INVENTED
+from journeyman.monitors.artefacts import LEAST, artefacts
+from journeyman.monitors.base import Reading, Step
+from journeyman.rewards.artefacts import (
     FEATURES,
-    LEAST,
     PENALTY,
     ArtefactModel,
-    artefacts,
+    clean_text,
     features,
     invented,
     many_answers,
@@ -23,9 +25,8 @@ from journeyman.monitors.artefacts import (
     to_the_grader,
     unbalanced_tags,
 )
-from journeyman.monitors.base import Reading, Step
-from journeyman.rollout.formats.base import INVENTED
-from journeyman.trajectory import Trajectory, Turn
+from journeyman.rewards.base import Group, History
+from journeyman.trajectory import StopReason, Trajectory, Turn
 from tests.unit.fakes import trajectory
 
 WORDS = ("the", "a", "tall", "boat", "shop", "price", "of", "is", "and", "seven", "under", "green", "river", "train")
@@ -114,3 +115,21 @@ def test_artefacts_learns_at_the_first_step_and_warns_of_spoilt_ones() -> None:
     assert found.value == pytest.approx(0.03)  # the reward's slope; clean ones fall faster
     steady = [[0.5 + 0.03 * i, past[0][1], *(past[0][2:] if not i else ())] for i in range(9)]
     assert (artefacts(step(clean), steady).value or 0) <= 0
+
+
+def test_clean_text_by_hand() -> None:
+    """Two rollouts: the spoilt one has the higher reward, and with the guard beside it the lower one."""
+    history, first = History(), honest(3)
+    learned = clean_text(Group(trajectories=tuple(first)), history=history)
+    assert min(score.total or 0 for score in learned) > 0.8
+    clean, dirty = first[0], spoilt(first[:6])[5]
+    now = clean_text(Group(trajectories=(clean, dirty), step=1), history=history)
+    a, b = (score.total or 0.0 for score in now)
+    # (R, A) = (.8, a) and (.9, b): the order reverses with .5 A where a - b > .2
+    assert a - b > 0.2 and 0.8 + 0.5 * a > 0.9 + 0.5 * b
+    again = History()
+    again.load_state_dict(json.loads(json.dumps(history.state_dict())))
+    assert clean_text(Group(trajectories=(clean, dirty), step=2), history=again) == now
+    failed = replace(clean, stop_reason=StopReason.INFRASTRUCTURE)
+    assert clean_text(Group(trajectories=(failed,)), history=history)[0].total is None
+    assert clean_text(Group(trajectories=(failed,)), history=History())[0].total is None

@@ -60,9 +60,10 @@ def render(arms: Sequence[Arm], comparisons: Sequence[Comparison]) -> str:
         html.section("Runs", _runs(arms)),
         *([html.section("Verdict", _verdicts(comparisons[0], arms))] if comparisons else []),
         *([] if single else [html.section("What differs in the config", _options(arms))]),
-        *(html.section(_title(one), _figures(one, arms)) for one in comparisons),
-        _pictures(sides, arms),
         _learning(arms),
+        _pictures(sides, arms),
+        *(html.section(_title(one), _figures(one, arms)) for one in comparisons[:1]),
+        _earlier(comparisons[1:], arms),
         *(
             html.section(f"Flipped: {one.before} → {one.after}", _flipped(one))
             for one in details.flips(sides, chain=single)
@@ -152,6 +153,14 @@ def _title(comparison: Comparison) -> str:
     return "Measures, stage by stage" if comparison.name == LADDER else f"Measures of {comparison.name}"
 
 
+def _earlier(comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> str:
+    """The tables of earlier policies, folded."""
+    folded = [
+        f"<details><summary>{escape(_title(one))}</summary>{_figures(one, arms)}</details>" for one in comparisons
+    ]
+    return html.section("Earlier policies", "".join(folded)) if folded else ""
+
+
 def _figures(comparison: Comparison, arms: Sequence[Arm]) -> str:
     """A line a measure, a column an arm or a policy."""
     if all(column.same for column in comparison.columns[1:]):
@@ -198,7 +207,7 @@ def _difference(name: str, cell: Cell | None, column: Column) -> str:
     ends = f"[{words.signed(paired.low)}, {words.signed(paired.high)}]"
     style = f' class="{found.style}"' if found.style in ("better", "worse") else ""
     agreeing = f", {cell.agreeing[0]} of {cell.agreeing[1]} seeds" if cell.agreeing else ""
-    return f"<b{style}>{found.size}</b><small>{ends} {words.p_value(cell.p)}{agreeing}</small>"
+    return f"<b{style}>{found.size}</b><small>{ends} {escape(words.p_value(cell.p))}{agreeing}</small>"
 
 
 def _pictures(sides: Sequence[Side], arms: Sequence[Arm]) -> str:

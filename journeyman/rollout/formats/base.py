@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from journeyman.messages import ParsedTurn, ToolCall
+from journeyman.messages import INVENTED, ParsedTurn, ToolCall
 
 MAX_CALLS = 16
 """Most calls of one turn."""
@@ -13,8 +13,6 @@ MAX_DEPTH = 32
 THOUGHT = ("<think>", "</think>")
 ANSWER = ("<answer>", "</answer>")
 RESPONSE = ("<tool_response>", "</tool_response>")
-INVENTED = "a tool response that no tool gave"
-"""Error of a turn in which the policy writes what only tools write."""
 
 
 class TurnError(ValueError):
