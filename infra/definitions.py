@@ -94,6 +94,9 @@ def client_environment(home: Path, addresses: Mapping[str, str]) -> dict[str, st
         "JOURNEYMAN_HOME": str(home),
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Warnings, such as those of monitors, belong on the stage's page; those of other threads have no page.
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "journeyman,tasks",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
         "DO_NOT_TRACK": "1",

@@ -67,10 +67,23 @@ def summary(home: Path, run: str) -> None:
         report_table(report)
         places.append(("report", str(report.with_suffix(".html"))))
     print()
+    for line in early_ends(home, record):
+        print(f"  {line}")
     for name, place in places:
         if place:
             print(f"  {name:8} {place}")
     print("the servers stay up until `make down` (or `journeyman down`)")
+
+
+def early_ends(home: Path, record: RunRecord) -> list[str]:
+    """A line for each rl stage of a run that ended before its steps were done: why."""
+    lines, store = [], ArtifactStore(home)
+    for stage, made in record.stages.items():
+        found = store.peek(stage, made.key) if stage.startswith("rl-") and made.key else None
+        told = found.manifest.summary if found else {}
+        if why := told.get("ended") or told.get("stopped"):
+            lines.append(f"{stage} ended after {told['steps']} steps: {why}")
+    return lines
 
 
 def runs_table(records: Sequence[RunRecord]) -> None:

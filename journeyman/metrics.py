@@ -75,6 +75,15 @@ METRICS: dict[str, str] = {
 }
 
 
+AREAS_OF_A_STEP = ("loss", "optimizer", "policy", "critic", "process", "rollout", "proposals", "replay", "monitor")
+"""Areas of what a step of rl has measured when it is asked whether it was the last one."""
+
+
+def of_a_step(name: str) -> bool:
+    """Whether an rl block can end by a metric."""
+    return known(name) and name.partition("/")[0] in AREAS_OF_A_STEP
+
+
 def known(name: str) -> bool:
     """Whether a metric may be logged: in the list, or a listed name with a `/part` behind it (a family, a rule)."""
     return name in METRICS or name.rsplit("/", 1)[0] in METRICS

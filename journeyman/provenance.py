@@ -4,6 +4,7 @@ import ast
 import hashlib
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ BESIDE_THE_RESULT = ("config", "errors", "progress", "metrics", "artifacts", "ru
 @cache
 def code_version(*modules: str) -> str:
     """Digest of the code of these modules and of all of ours that they import; layout and comments don't count."""
-    digests = sorted((name, syntax_digest(path.read_bytes())) for name, path in sources(*modules).items())
+    digests = sorted((name, _module(name).digest) for name in sources(*modules))
     return hashlib.sha256(repr(digests).encode()).hexdigest()[:16]
 
 
@@ -33,15 +34,34 @@ def sources(*modules: str) -> dict[str, Path]:
         name = waiting.pop()
         if name in found or name.split(".")[1] in BESIDE_THE_RESULT:
             continue
-        path = found[name] = _source(name)
-        waiting += _imported(ast.parse(path.read_bytes()))
+        path = found[name] = _module(name).path
+        waiting += _module(name).imports
         if path.name == "__init__.py":
             waiting += [f"{name}.{module.stem}" for module in path.parent.glob("*.py") if module != path]
     return found
 
 
 def syntax_digest(source: bytes) -> str:
-    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()
+    return _tree_digest(ast.parse(source))
+
+
+def _tree_digest(tree: ast.Module) -> str:
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Module:
+    path: Path
+    digest: str
+    imports: tuple[str, ...]
+
+
+@cache
+def _module(name: str) -> _Module:
+    """Read once in a process, however many stages run it."""
+    path = _source(name)
+    tree = ast.parse(path.read_bytes())
+    return _Module(path=path, digest=_tree_digest(tree), imports=tuple(_imported(tree)))
 
 
 def content_digest(path: Path) -> str:

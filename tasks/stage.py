@@ -173,7 +173,8 @@ def _maker(run: Run, tracked: StageTracker) -> dict[str, str]:
 
 def _keep(tracked: StageTracker, artifact: Artifact) -> None:
     """Hand the outputs to MLflow: the policy as a logged model, everything else as it is."""
-    tracked.set_tags({"artifact": str(artifact.path)})
+    why = {key: artifact.manifest.summary[key] for key in ("ended", "stopped") if key in artifact.manifest.summary}
+    tracked.set_tags({"artifact": str(artifact.path), **why})
     policy = artifact.path / "policy"
     if policy.is_dir():
         tracked.log_model(policy, artifact.stage)
@@ -188,6 +189,8 @@ def _tell(run: Run, artifact: Artifact) -> None:
     run.save_stage(stage, mlflow_url=manifest.made_by.get("mlflow_url", ""))
     made = "made" if record.status == Status.COMPLETED else f"cached, made by run {manifest.made_by.get('run')}:"
     get_run_logger().info("%s %s %s", stage, made, artifact.path)
+    if why := manifest.summary.get("ended") or manifest.summary.get("stopped"):
+        get_run_logger().info("%s ended after %s steps: %s", stage, manifest.summary["steps"], why)
     head = {"status": record.status, "seconds": record.seconds, "artifact": str(artifact.path)}
     if record.status == Status.CACHED:
         head["made by run"] = manifest.made_by.get("run", "")

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from journeyman.config import ComputeConfig
+from journeyman.errors import InfrastructureError
 from journeyman.rollout.job import RolloutJob
 from journeyman.rollout.worker import RolloutWorker
 from journeyman.training.handle import LearnerHandle, LearnerSpec
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+CLOSED = "the sampler was closed"
 
 
 class InlineWorkers:
@@ -52,6 +55,7 @@ class InlinePool:
     def __init__(self, worker: RolloutWorker) -> None:
         self._worker = worker
         self._loop = asyncio.new_event_loop()
+        self._gate, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._serve, args=(_threads_here(),), name="sampler", daemon=True)
         self._thread.start()
 
@@ -63,7 +67,16 @@ class InlinePool:
         self._loop.run_forever()
 
     def _call(self, work: "Coroutine[Any, Any, T]") -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        # A call that comes between the loop's last task and its end would wait for ever.
+        with self._gate:
+            if self._closed:
+                work.close()
+                raise InfrastructureError(CLOSED)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise InfrastructureError(CLOSED) from error
 
     def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
         return self._call(self._worker.rollout(jobs))
@@ -76,8 +89,10 @@ class InlinePool:
 
     def close(self) -> None:
         """End; whoever still waits for attempts gets an `InfrastructureError`."""
-        self._call(self._worker.close())
-        self._call(_wind_up())
+        with self._gate:
+            self._closed = True
+        for last in (self._worker.close(), _wind_up()):
+            asyncio.run_coroutine_threadsafe(last, self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -1,6 +1,7 @@
 """One Ray actor as seen by the process that owns it."""
 
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cached_property
@@ -37,14 +38,13 @@ class RemoteActor:
 
         self._name = f"{name}-{secrets.token_hex(3)}"
         self._handle: Any = ray.remote(kind).options(name=self._name, **options).remote(*arguments)
-        self._started = self._handle.start.remote()
-        self._ready = False
+        self._latest = time.monotonic() + START_S
+        self.started: Future[None] = self._handle.start.remote().future()
+        """Done once it has loaded what it needs, or could not."""
 
     def submit(self, method: str, *arguments: object, **named: object) -> "ObjectRef":
         """Call without waiting for the result; the first time, wait until the actor has loaded what it needs."""
-        if not self._ready:
-            self.result(self._started.future(), timeout=START_S)
-            self._ready = True
+        self.result(self.started, timeout=max(0.0, self._latest - time.monotonic()))
         return getattr(self._handle, method).remote(*arguments, **named)
 
     def result(self, future: Future, timeout: float | None = None) -> Any:
@@ -161,4 +161,4 @@ def _result(future: Future, what: str, timeout: float | None) -> Any:
         raise InfrastructureError(f"{what} was lost: {error}") from error
     except TimeoutError as error:
         free = ", ".join(f"{ray.available_resources().get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
-        raise InfrastructureError(f"{what} did not start within {timeout:g} s; free on the cluster: {free}") from error
+        raise InfrastructureError(f"{what} did not start within {START_S:g} s; free on the cluster: {free}") from error

@@ -1,7 +1,7 @@
 """Where a part is tested: found in the syntax of the test files."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,21 +61,22 @@ def test_files(tests: Path) -> Sequence[TestFile]:
 
 def _read(path: Path, root: Path) -> TestFile:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = list(ast.walk(tree))
+    walked = [(statement, list(ast.walk(statement))) for statement in tree.body]
+    nodes = [node for _, inner in walked for node in inner]
     imports = {(n.module or "", alias.name) for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
-    functions = {n.name: _names(n) for n in tree.body if isinstance(n, ast.FunctionDef)}
+    functions = {n.name: _names(inner) for n, inner in walked if isinstance(n, ast.FunctionDef)}
     return TestFile(
         path=str(path.relative_to(root)),
         imports=frozenset(imports),
         words=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
-        names=frozenset(n.id for n in nodes if isinstance(n, ast.Name)),
+        names=_names(nodes),
         loops=frozenset(name for node in nodes for name in _gone_through(node)),
         tests={name: _read_by(name, functions) for name in functions if name.startswith("test_")},
     )
 
 
-def _names(node: ast.AST) -> frozenset[str]:
-    return frozenset(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+def _names(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
 
 
 def _read_by(test: str, functions: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -15,6 +15,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from journeyman.errors import nearest
+from journeyman.metrics import METRICS, of_a_step
 
 
 @runtime_checkable
@@ -24,6 +25,27 @@ class Check(Protocol):
     def fault(self, value: Any) -> tuple[str, str] | None:
         """What is wrong with a value, and the remedy; None where nothing is."""
         ...
+
+
+class PlacedError(ValueError):
+    """For validators that look at a whole model: what is wrong somewhere in it, with the keys that lead there."""
+
+    def __init__(self, path: tuple[str | int, ...], fault: str, remedy: str) -> None:
+        self.path, self.fault, self.remedy = path, fault, remedy
+        super().__init__(f"{'.'.join(map(str, path))}: {fault}; {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredByStep:
+    """The value is a metric that steps of rl have (`journeyman.metrics`)."""
+
+    def fault(self, value: Any) -> tuple[str, str] | None:
+        if not isinstance(value, str) or of_a_step(value):
+            return None
+        names = [name for name in METRICS if of_a_step(name)]
+        alike = [name for name in names if name.partition("/")[0] == value.partition("/")[0]]
+        usual = [name for name in names if name.startswith("rollout/")]
+        return f"no step has a metric `{value}`", nearest(value, alike or usual)
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,8 @@ class _Builder:
         self.problems: list[Problem] = []
         self._loader, self._place = loader, place
         self._open: list[yaml.Node] = []
+        self._flat: set[int] = set()
+        """Ids of mappings whose merge keys are replaced by what they bring; an anchored one is met again at each alias."""
 
     def build(self, node: yaml.Node, place: str) -> Located:
         if any(node is one for one in self._open):
@@ -170,8 +172,10 @@ class _Builder:
             return None
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Located]:
-        self._find_duplicates(node)
-        self._loader.flatten_mapping(node)  # merge keys: what they bring comes first, so that own keys win
+        if id(node) not in self._flat:
+            self._find_duplicates(node)
+            self._loader.flatten_mapping(node)  # merge keys: what they bring comes first, so that own keys win
+            self._flat.add(id(node))
         found: dict[str, Located] = {}
         for key_node, value_node in node.value:
             if isinstance(key_node, yaml.ScalarNode) and key_node.tag == "tag:yaml.org,2002:str":

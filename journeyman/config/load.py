@@ -8,12 +8,12 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from journeyman.config.checks import Check, Fitting
+from journeyman.config.checks import Check, Fitting, PlacedError
 from journeyman.config.document import Located, Problem, complain, placed, read_document
 from journeyman.config.merge import merge, override
 from journeyman.config.pipeline import PipelineConfig
 from journeyman.config.shape import Path as KeyPath
-from journeyman.config.shape import Spot, locate, marked
+from journeyman.config.shape import Spot, bare, is_model, locate, marked
 from journeyman.errors import ConfigError, nearest
 
 PIPELINES_FILE = Path("pipelines.yaml")
@@ -136,6 +136,9 @@ def _faults(data: Mapping[str, Any], tree: Located) -> Iterator[Problem]:
 def _told(tree: Located, error: ErrorDetails) -> Problem:
     """A pydantic error in a user's words."""
     spot = locate(PipelineConfig, error["loc"])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, PlacedError):
+        return _problem(tree, (*spot.path, *cause.path), cause.fault, cause.remedy)
     return _problem(tree, spot.path, *_words(spot, error))
 
 
@@ -184,7 +187,10 @@ def _is_pipeline_name(spot: Spot, name: str) -> bool:
 def _about(spot: Spot) -> str:
     """What the field is for, as its description says."""
     field = spot.owner.model_fields.get(str(spot.path[-1])) if spot.owner and spot.path else None
-    return f"its meaning: {field.description}" if field and field.description else ""
+    if field is None or field.description:
+        return f"its meaning: {field.description}" if field else ""
+    model = bare(field.annotation)
+    return f"its keys: {', '.join(model.model_fields)}" if is_model(model) else ""
 
 
 def _choices(context: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,8 @@
 """Layers of a config laid over each other: a pipeline over the one it extends, overrides over the file."""
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
+from typing import get_args
 
 from pydantic.fields import FieldInfo
 
@@ -61,7 +63,8 @@ def _fields_of(field: FieldInfo | None, block: Located | None) -> Mapping[str, F
 def override(tree: Located, text: str) -> Located:
     """Set one value: `sft.steps=10`, `rl.accuracy.steps=3` or `rl.0.steps=3`, `curate.rules=[format, leaks]`.
 
-    The value is YAML. A block (`model={path: ...}`) is laid over the block that is there, as with `extends`.
+    The value is YAML. A block (`model={path: ...}`) is laid over the block that is there, as with `extends`; `null` for a
+    block that can't be empty takes its lines away, so that it has its defaults.
     """
     key, equals, value = text.partition("=")
     place = f"override `{text}`"
@@ -83,12 +86,21 @@ def _set(tree: Located, path: Sequence[str], leaf: Located, fields: Mapping[str,
     field = fields.get(key)
     below = known.get(key, _default(field, leaf.place))
     if not rest:
+        if leaf.value is None and key in known and _never_empty(field):
+            return Located(place=tree.place, value={name: item for name, item in known.items() if name != key})
         return Located(place=tree.place, value={**known, key: _over(below, leaf, field)})
     first = Located(place=leaf.place, value={rest[0]: leaf})
     if below is None or (field and isinstance(below.value, dict) and _changes_type(field, below, first)):
         below = Located(place=leaf.place, value={})
     inner = _item_fields(field) or _fields_of(field, below)
     return Located(place=tree.place, value={**known, key: _set(below, rest, leaf, inner)})
+
+
+def _never_empty(field: FieldInfo | None) -> bool:
+    """Whether it is for a block that is always there."""
+    if field is None or NoneType in get_args(field.annotation):
+        return False
+    return is_model(bare(field.annotation)) or bool(arms(field.annotation))
 
 
 def _item_fields(field: FieldInfo | None) -> Mapping[str, FieldInfo]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from journeyman.config.base import Config
-from journeyman.config.checks import Fitting
+from journeyman.config.checks import Fitting, PlacedError
 from journeyman.config.compute import ComputeConfig
 from journeyman.config.curate import CurateConfig
 from journeyman.config.evaluate import EvaluateConfig
@@ -14,6 +14,7 @@ from journeyman.config.problems import GeneratedProblems, ProblemsConfig
 from journeyman.config.rl import RlConfig
 from journeyman.config.sft import SftConfig
 from journeyman.config.synthesize import SynthesizeConfig
+from journeyman.errors import nearest
 
 
 class PipelineConfig(Config):
@@ -37,7 +38,10 @@ class PipelineConfig(Config):
     def _names_differ(self) -> "PipelineConfig":
         names = [stage.name for stage in self.rl]
         if len(set(names)) < len(names):
-            raise ValueError(f"rl stages need different names, found {names}")
+            second = next(place for place, name in enumerate(names) if name in names[:place])
+            raise PlacedError(
+                ("rl", second, "name"), f"`{names[second]}` is the name of a block before", "give another"
+            )
         return self
 
     @model_validator(mode="after")
@@ -45,35 +49,35 @@ class PipelineConfig(Config):
         for place, block in enumerate(self.rl):
             made = ["sft", *(f"rl-{earlier.name}" for earlier in self.rl[:place])]
             if block.reference and block.reference not in made:
-                raise ValueError(
-                    f"rl.{block.name}.reference: no stage before is called {block.reference}; there are {', '.join(made)}"
-                )
+                fault = f"no stage before is called `{block.reference}`"
+                raise PlacedError(("rl", place, "reference"), fault, nearest(block.reference, made))
             if block.inherits and (fault := _heir_fault(self.rl[place - 1] if place else None, block)):
-                raise ValueError(f"rl.{block.name}.inherits: {fault}")
+                raise PlacedError(("rl", place, "inherits"), *fault)
         return self
 
     @model_validator(mode="after")
     def _policy_can_teach(self) -> "PipelineConfig":
         teacher = self.synthesize.teacher
         if teacher.type == "policy" and not teacher.path and self.model.type == "scratch":
-            raise ValueError(
-                "a model from scratch can teach nothing yet: give synthesize.teacher.path, or model.path, or another teacher"
-            )
+            remedy = "give its `path`, or model.path, or take another teacher"
+            raise PlacedError(("synthesize", "teacher"), "a model from scratch can teach nothing yet", remedy)
         return self
 
     @model_validator(mode="after")
     def _policy_can_be_measured(self) -> "PipelineConfig":
         if self.curate.measure and not self.curate.measure.policy and self.model.type == "scratch":
-            raise ValueError(
-                "a model from scratch solves nothing before it is trained: give curate.measure.policy, or model.path"
-            )
+            remedy = "give its `policy`, or model.path"
+            raise PlacedError(("curate", "measure"), "a model from scratch solves nothing before it is trained", remedy)
         return self
 
 
-def _heir_fault(before: RlConfig | None, block: RlConfig) -> str:
-    """Why a block cannot take over what it wants to; empty where it can."""
+def _heir_fault(before: RlConfig | None, block: RlConfig) -> tuple[str, str] | None:
+    """Why a block cannot take over what it wants to, and the remedy; None where it can."""
     if before is None:
-        return "there is no rl block before it"
+        return (
+            "there is no rl block before it",
+            "remove `inherits`: the first block begins with the policy of sft alone",
+        )
     same = {
         "optimizer": before.optimizer.type == block.optimizer.type and not (before.lora or block.lora),
         "curriculum": before.curriculum.type == block.curriculum.type,
@@ -84,4 +88,5 @@ def _heir_fault(before: RlConfig | None, block: RlConfig) -> str:
         "curriculum": "curricula of the same type",
         "replay": "a replay capacity in both blocks",
     }
-    return next((f"{name} needs {wanted[name]}" for name in block.inherits if not same.get(name, True)), "")
+    unfit = [name for name in block.inherits if not same.get(name, True)]
+    return (f"{unfit[0]} needs {wanted[unfit[0]]}", f"let both have them, or leave `{unfit[0]}` out") if unfit else None

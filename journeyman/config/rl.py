@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from journeyman.config.base import Config
-from journeyman.config.checks import Expressed
+from journeyman.config.checks import Expressed, MeasuredByStep
 from journeyman.config.curriculum import CurriculumConfig, UniformCurriculum
 from journeyman.config.judge import EncoderConfig, HashedEncoding, JudgeConfig
 from journeyman.config.limits import AttemptLimits
@@ -33,10 +33,13 @@ class AsynchronyConfig(Config):
     )
 
 
+Metric = Annotated[str, MeasuredByStep()]
+
+
 class TargetConfig(Config):
     """Something reached."""
 
-    metric: str = Field(default="rollout/accuracy", description="One of the stage's metrics")
+    metric: Metric = Field(default="rollout/accuracy", description="One of a step's metrics")
     above: float = Field(description="The block ends when its mean over the last steps is above")
     steps: int = Field(default=3, ge=1, description="How many steps that mean is of")
 
@@ -44,7 +47,7 @@ class TargetConfig(Config):
 class PlateauConfig(Config):
     """Nothing gained any more. The defaults are ours."""
 
-    metric: str = Field(default="rollout/accuracy", description="One of the stage's metrics")
+    metric: Metric = Field(default="rollout/accuracy", description="One of a step's metrics")
     steps: int = Field(default=10, ge=2, description="The block ends when the mean over so many steps ...")
     gain: float = Field(default=0.01, ge=0, description="... is not above that of as many before by more than this")
 
@@ -113,7 +116,6 @@ class RlConfig(AttemptLimits):
     )
     reference: str | None = Field(
         default=None,
-        pattern=r"^(sft|rl-[a-z][a-z0-9-]*)$",
         description="Stage whose policy the objective holds the policy against; empty: what the block begins with",
     )
     critic: CriticConfig | None = Field(

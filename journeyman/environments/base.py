@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from journeyman.environments.episode import Episode, Reaction, Verdict
@@ -21,7 +21,7 @@ class Step:
     call: ToolCall | None = None
     say: str = ""
     """To the user, in worlds that have one."""
-    answer: str | None = None
+    answer: str | None = field(default=None, repr=False)
     """In worlds that go on after an answer; the final one is the course's."""
 
     def parsed(self) -> ParsedTurn:

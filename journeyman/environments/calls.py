@@ -12,12 +12,13 @@ import asyncio
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from journeyman.environments.base import Course, Environment, Step, validate
 from journeyman.environments.call_drafts import draft
 from journeyman.environments.call_problems import FAMILY, as_call, bfcl_problem
 from journeyman.environments.episode import Episode, Reaction, Verdict
+from journeyman.environments.rlla_rows import rlla_problem
 from journeyman.environments.rows import Reading, read_each
 from journeyman.graders.calls import CallItem, read_item, verdict
 from journeyman.graders.partial import partial_match
@@ -28,6 +29,8 @@ from journeyman.tools.base import CallContext, Tool
 ACKNOWLEDGED = "ok"
 DONE, REFUSED = "Done.", "None of the tools fits."
 """What the gold course says."""
+COLUMNS: Mapping[str, Sequence[str]] = {"bfcl": ("id", "question", "function"), "rlla": ("prompt", "reward_model")}
+"""Whose rows -> columns that every one must have."""
 
 
 class Declared(Tool):
@@ -44,18 +47,27 @@ class Declared(Tool):
 
 
 class Calls(Environment):
-    """Which calls to make, with which arguments, or none: problems read from BFCL's rows, or a few made-up ones."""
+    """Which calls to make, with which arguments, or none: problems read from rows, or a few made-up ones.
+
+    Args:
+        rows: whose they are: BFCL's, or ToolRL's, `rlla` (#4).
+    """
 
     name = FAMILY
     phrases = (ACKNOWLEDGED, DONE, REFUSED)
-    columns: Sequence[str] = ("id", "question", "function")
+
+    def __init__(self, *, rows: Literal["bfcl", "rlla"] = "bfcl") -> None:
+        if rows not in COLUMNS:
+            raise ValueError(f"rows are one of {', '.join(COLUMNS)}, not {rows}")
+        self._rows = rows
+        self.columns: Sequence[str] = COLUMNS[rows]
 
     def reset(self, problem: Problem, context: CallContext) -> "CallsEpisode":
         return CallsEpisode(self, problem, context)
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> Reading:
-        """A problem of each BFCL row with its `ground_truth` (nested values may be JSON text)."""
-        return read_each(rows, bfcl_problem)
+        """A problem of each row; BFCL's have their `ground_truth` beside them (nested values may be JSON text)."""
+        return read_each(rows, rlla_problem if self._rows == "rlla" else bfcl_problem)
 
     def generate(self, rng: random.Random) -> Iterator[Problem]:
         """Made-up problems: one call, several, none, several turns."""

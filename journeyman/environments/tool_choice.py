@@ -70,7 +70,8 @@ class ToolChoice(Environment):
         misleading = [_Entry(source, others[0]), _Entry(others[1], target), _Entry(others[2], source)]
         entries = [*needed, *obvious, *misleading]
         while len(entries) < self._entries:
-            entries.append(_Entry(*rng.sample(others[3:], 2), rng.choice(("", *FLAWS))))
+            first, second = rng.sample(others[3:], 2)
+            entries.append(_Entry(first, second, rng.choice(("", *FLAWS))))
         shown = rng.sample(entries[: self._entries], self._entries)
         gold = sorted(shown.index(entry) + 1 for entry in needed)
         extra = shown.index(misleading[0]) + 1 if misleading[0] in shown else 0

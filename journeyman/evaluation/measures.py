@@ -58,6 +58,8 @@ from journeyman.trajectory import Trajectory
 ByProblem: TypeAlias = Mapping[str, Mapping[str, Sums]]
 """Measure to problem to what is summed."""
 BINS = 10
+LEAST_P = 1e-6
+"""No p is told as less."""
 LONGEST_NUMBER = 200
 """Characters of an answer that is read as a number."""
 _CALL = re.compile(r"<tool_call>.*?</tool_call>", re.DOTALL)
@@ -309,7 +311,7 @@ def _difference(
 ) -> Difference | None:
     found = paired_difference(after, before, **how)
     p = mcnemar(after, before) if name == "greedy" else sign_flip(after, before, **{**how, "resamples": flips})
-    return None if found is None or p is None else Difference(**_rounded(found), p=round(p, 6))
+    return None if found is None or p is None else Difference(**_rounded(found), p=max(LEAST_P, round(p, 6)))
 
 
 def _rounded(found: Estimate) -> dict[str, float]:

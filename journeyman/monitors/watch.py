@@ -97,6 +97,10 @@ class Monitors:
     def stopped(self) -> str:
         return "; ".join(self._stopped)
 
+    @property
+    def warnings(self) -> dict[str, int]:
+        return {name: count for name, count in self._warnings.items() if count}
+
     def meet(self, supplies: Mapping[str, Any]) -> None:
         """What monitors may ask besides a step: the keys of `Watch.meet`, and `writer`, a Judge that is the policy.
 
@@ -118,7 +122,7 @@ class Monitors:
             self._judge(name, value, step)
         return {
             **{f"monitor/value/{name}": value for name, value in values.items()},
-            **{f"monitor/warnings/{name}": float(count) for name, count in self._warnings.items() if count},
+            **{f"monitor/warnings/{name}": float(count) for name, count in self.warnings.items()},
         }
 
     def _shown(self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], step: int) -> Step:

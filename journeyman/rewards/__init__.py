@@ -9,6 +9,7 @@ from typing import Any
 from journeyman.expressions import Vocabulary
 from journeyman.rewards.algebra import channels, confident, constant, ensemble, geometric, product, weighted_sum
 from journeyman.rewards.annotations import oni_classification, oni_ranking, oni_retrieval
+from journeyman.rewards.artefacts import clean_text
 from journeyman.rewards.base import NEEDS, Group, History, Reward, Score, apply_reward
 from journeyman.rewards.bounds import bounded, clip, clip_steps, delta_steps, shaped
 from journeyman.rewards.calibration import abstain, rlcr, urpa
@@ -52,6 +53,7 @@ from journeyman.rewards.outcome import (
     well_formed,
     world,
 )
+from journeyman.rewards.placement import dense, milestones
 from journeyman.rewards.probes import judged_correct
 from journeyman.rewards.progress import carl, progress, relative_gain
 from journeyman.rewards.recovery import inverse, usefulness
@@ -151,11 +153,13 @@ REWARDS: dict[str, Callable[..., list[Score]]] = {
     "carl": carl,
     "diversity": diversity,
     "machine": machine,
+    "milestones": milestones,
     "progress": progress,
     "relative_gain": relative_gain,
     "srpo": srpo,
     "temporal": temporal,
     # exploration
+    "clean_text": clean_text,
     "novelty": novelty,
     "curiosity": curiosity,
     "oni_retrieval": oni_retrieval,
@@ -177,6 +181,7 @@ COMBINATORS: dict[str, Callable[..., Reward]] = {
     "bounded": bounded,
     "clip_steps": clip_steps,
     "delta_steps": delta_steps,
+    "dense": dense,
     "shaped": shaped,
     "anneal": anneal,
     "two_stage": two_stage,

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from journeyman.messages import INVENTED
 from journeyman.rewards.base import UNSCORED, Group, History, Score, Scores
 from journeyman.rewards.outcome import told
 from journeyman.trajectory import Trajectory, Turn
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RUN = 4
 """Words of a run whose repetition counts (ours)."""
@@ -54,13 +56,14 @@ class ArtefactModel:
     @classmethod
     def fit(cls, clean: Sequence[Trajectory], spoilt: Sequence[Trajectory]) -> "ArtefactModel":
         """The weights of the largest penalised likelihood; the constant is not penalised. Needs some of both."""
+        import numpy as np
         from scipy.optimize import minimize
 
         x_BK = np.array([[1.0, *features(t)] for t in (*clean, *spoilt)])
         sign_B = np.array([1.0] * len(clean) + [-1.0] * len(spoilt))
         penalty_K = np.array([0.0] + [PENALTY] * len(FEATURES))
 
-        def loss(weights_K: np.ndarray) -> tuple[float, np.ndarray]:
+        def loss(weights_K: "np.ndarray") -> "tuple[float, np.ndarray]":
             margin_B = sign_B * (x_BK @ weights_K)
             value = np.logaddexp(0, -margin_B).sum() + (penalty_K * weights_K**2).sum() / 2
             return value, penalty_K * weights_K - x_BK.T @ (sign_B * _logistic(-margin_B))
@@ -69,6 +72,8 @@ class ArtefactModel:
         return cls(weights=tuple(found.x.tolist()))
 
     def clean(self, trajectory: Trajectory) -> float:
+        import numpy as np
+
         return float(_logistic(np.dot(self.weights, [1.0, *features(trajectory)])))
 
 
@@ -146,7 +151,9 @@ def _repeated(items: Sequence[object]) -> float:
     return 1 - len(set(items)) / len(items) if items else 0.0
 
 
-def _logistic(values: np.ndarray) -> np.ndarray:
+def _logistic(values: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
     return 1 / (1 + np.exp(-np.clip(values, -500, 500)))
 
 

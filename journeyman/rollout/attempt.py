@@ -70,20 +70,28 @@ class Attempt:
         """An attempt before its first sampled turn. Worlds that can't begin are recorded as its stop reason, too."""
         made = cls(job, chat, max_length)
         try:
-            await made._episode.begin()
-            made._stored = made._episode.shown()
-        except Exception as error:  # the boundary, as in `_react`
-            made.stop_reason, made._why = failure_of(error)
-        if guidance := job.problem.data.get(GUIDANCE):
-            made._stored = (_told(made._opening, guidance), made._stored[1])
-        prompt = chat.prompt(made._opening, made._specs)
-        made._extend(prompt, 0, [0.0] * len(prompt), 0)
-        if made.room < 1:
-            made.stop_reason = made.stop_reason or StopReason.MAX_TOKENS
-        for text in job.problem.data.get(BEGUN, ()):
-            if made.stop_reason is None:
-                await made._play(text)
+            await made._open()
+        except BaseException:
+            await made.abandon()
+            raise
         return made
+
+    async def _open(self) -> None:
+        data = self._job.problem.data
+        try:
+            await self._episode.begin()
+            self._stored = self._episode.shown()
+        except Exception as error:  # the boundary, as in `_react`
+            self.stop_reason, self._why = failure_of(error)
+        if guidance := data.get(GUIDANCE):
+            self._stored = (_told(self._opening, guidance), self._stored[1])
+        prompt = self._chat.prompt(self._opening, self._specs)
+        self._extend(prompt, 0, [0.0] * len(prompt), 0)
+        if self.room < 1:
+            self.stop_reason = self.stop_reason or StopReason.MAX_TOKENS
+        for text in data.get(BEGUN, ()):
+            if self.stop_reason is None:
+                await self._play(text)
 
     @property
     def _opening(self) -> tuple[Message, ...]:
@@ -101,7 +109,7 @@ class Attempt:
         made._stored = (past.opening, tuple(dict(spec) for spec in past.specs))
         made._ids, made._mask = list(past.token_ids), list(past.loss_mask)
         made._logprobs, made._versions = list(past.logprobs), list(past.policy_versions)
-        made._turns, made._cuts = list(past.turns), list(past.cuts)
+        made._turns, made._cuts, made._answer = list(past.turns), list(past.cuts), past.answer
         made._parent = {"forked_from": past.id, "forked_at_turn": len(past.turns)} if past.id != made._id else {}
         if made.room < 1:
             made.stop_reason = made.stop_reason or StopReason.MAX_TOKENS

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import fsum
 
 from journeyman.rollout.attempt import Attempt
 from journeyman.rollout.job import Beam, RolloutJob
 from journeyman.rollout.loop import Agent
+from journeyman.rollout.tree import apart
 from journeyman.seeds import derive
 from journeyman.trajectory import Trajectory
 
@@ -60,13 +60,15 @@ async def _grown(agent: Agent, job: RolloutJob, live: Sequence[Attempt], number:
     """Every attempt continued by a turn in `continuations` ways, each with the one it continues."""
     assert job.beam is not None
     grown: list[tuple[Attempt, Attempt]] = []
-    for place, parent in enumerate(live):
-        for branch in range(job.beam.continuations):
-            snapshot = parent.snapshot()
-            seeded = replace(job, seed=derive(job.seed, "beam", number, place, branch))
-            grown.append((agent.resume(replace(snapshot, episode=deepcopy(snapshot.episode)), seeded), parent))
     try:
-        await asyncio.gather(*(agent.step(attempt) for attempt, _ in grown if attempt.stop_reason is None))
+        for place, parent in enumerate(live):
+            for branch in range(job.beam.continuations):
+                seeded = replace(job, seed=derive(job.seed, "beam", number, place, branch))
+                grown.append((agent.resume(apart(parent.snapshot()), seeded), parent))
+        steps = (agent.step(attempt) for attempt, _ in grown if attempt.stop_reason is None)
+        # All come to their end, so that none goes on in a world that is closed.
+        for failure in filter(None, await asyncio.gather(*steps, return_exceptions=True)):
+            raise failure
     except BaseException:
         await _abandon([attempt for attempt, _ in grown])
         raise

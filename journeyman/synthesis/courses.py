@@ -16,11 +16,12 @@ async def play(problem: Problem, course: Course, *, source: str, provenance: Map
     """Take the course in the real world; the verdict is recorded but decides nothing."""
     walk = await walked(environment_of(problem), problem, course)
     turns = [_turn(step, reaction) for step, reaction in zip(course.steps, walk.reactions, strict=False)]
+    answers = [step.answer for step in course.steps if step.answer is not None]
     if walk.answer is not None:
         turns.append(Turn(text=f"<answer>{walk.answer}</answer>"))
     return Trajectory.at(
         problem,
-        id=f"{derive(problem.id, source, repr(course)):016x}",
+        id=f"{derive(problem.id, source, repr(course), *answers):016x}",
         opening=walk.opening,
         specs=walk.specs,
         turns=tuple(turns),

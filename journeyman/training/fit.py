@@ -86,7 +86,7 @@ def _no_tree(block: Mapping[str, Any], of_credit: Mapping[str, str]) -> Iterator
         yield "credit", f"{of_credit['forks_U']} compares attempts that fork", credit.VOCABULARY.needs["forks_U"]
     if "searched" in of_credit and not search:
         yield "credit", f"{of_credit['searched']} reads what a search finds", credit.VOCABULARY.needs["searched"]
-    if search and block["rollout"].get("direct", 0) >= block.get("group", 2):
+    if search and "group" in block and block["rollout"].get("direct", 0) >= block["group"]:
         yield (
             "rollout",
             f"{block['rollout']['direct']} direct attempts leave nothing to search for in groups of {block['group']}",

@@ -138,6 +138,8 @@ def run_rl(
         "steps": loop.step,
         **({"stopped": loop.watch.stopped} if loop.watch.stopped else {}),
         **({"ended": loop.endings.reason} if loop.endings.reason else {}),
+        **({"warnings": dict(loop.watch.warnings)} if loop.watch.warnings else {}),
+        **({"inherited": ", ".join(stage.inherits)} if stage.inherits else {}),
         "resumed_at_step": resumed_at,
         "trajectories": len(trajectories),
         "sampled_tokens": sum(sum(t.loss_mask) for t in trajectories),
@@ -150,7 +152,9 @@ def _advance(loop: "ReinforceLoop", store: "_Store", observer: Observer) -> None
     stage, metrics = loop.stage, loop.advance()
     store.keep(loop.sampled, step=loop.step)
     observer.metrics(metrics, step=loop.step)
-    observer.progress(loop.step, stage.steps, f"accuracy {metrics.get('rollout/accuracy', 0.0):.2f}")
+    why = f", ended: {loop.endings.reason or loop.watch.stopped}" if loop.ended else ""
+    total = loop.step if loop.ended else stage.steps
+    observer.progress(loop.step, total, f"accuracy {metrics.get('rollout/accuracy', 0.0):.2f}{why}")
     ends = loop.step == stage.steps or loop.ended or loop.watch.paused
     if ends or loop.step % stage.checkpoint_every == 0:
         observer.trajectories(loop.sampled[:TRACED], step=loop.step)
@@ -278,8 +282,8 @@ class ReinforceLoop:
         metrics = rollout_metrics(self.sampled) | self._learn(groups, found.problems)
         learned = time.perf_counter()
         self.step += 1
-        metrics |= self.watch.look(groups, metrics, step=self.step)
         self.sampling.settle()
+        metrics |= self.watch.look(groups, metrics, step=self.step)
         difference = self.sync()
         metrics |= self.proposing.advance(self.sampled, step=self.step)
         tokens = sum(sum(t.loss_mask) for t in self.sampled)

@@ -1,7 +1,7 @@
 """Samples the groups of an rl stage: when the learner needs them, or up to so many steps ahead of it."""
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,18 @@ class Sampling:
         )
 
     def settle(self) -> None:
-        """Wait until no attempt is under way that new weights would change; with `partial` they may."""
+        """Wait until no attempt is under way that new weights would change; with `partial` they may.
+
+        Raises what has failed meanwhile: later on, others would be made in its place by newer weights.
+        """
         if not self._partial:
             wait([lot.made for lot in self._lots if lot.made is not None])
+        self._raise_failed()
+
+    def _raise_failed(self) -> None:
+        for lot in self._lots:
+            if lot.done and lot.made is not None:
+                lot.made.result()
 
     def close(self) -> None:
         """Begin nothing more. What is under way ends with the pool."""
@@ -125,15 +134,27 @@ class Sampling:
         """The lots that a step learns from, once they are done, in order."""
         if not self._partial:
             return self._lots[:1]
+        self._raise_failed()
         ripe = [lot for lot in self._lots if lot.version <= step - self._staleness]
         others = [lot for lot in self._lots if lot not in ripe]
-        wait([lot.made for lot in ripe if lot.made is not None])
+        wait([lot.made for lot in ripe if lot.made is not None], return_when=FIRST_EXCEPTION)
+        self._raise_failed()
         while len(ripe) < self._stage.problems:
-            wait([lot.made for lot in others if lot.made is not None], return_when=FIRST_COMPLETED)
-            done = next(lot for lot in others if lot.done)
+            candidates = self._next(others, self._stage.problems - len(ripe), step)
+            wait([lot.made for lot in candidates if lot.made is not None], return_when=FIRST_COMPLETED)
+            done = next(lot for lot in candidates if lot.done)
             others.remove(done)
             ripe.append(done)
         return sorted(ripe, key=lambda lot: lot.number)
+
+    def _next(self, lots: list[_Lot], left: int, step: int) -> list[_Lot]:
+        """Those of which one may be taken, where a step still takes `left`: no later step may be left with more than it
+        takes that are as old as may be."""
+        for ahead in range(1, self._staleness):
+            old = [lot for lot in lots if lot.version <= step + ahead - self._staleness]
+            if len(old) - ahead * self._stage.problems >= left:
+                return old
+        return lots
 
     def _jobs(self, lot: _Lot) -> list[RolloutJob]:
         """A group of attempts at each problem. Where credit compares with it, a greedy one besides."""
@@ -178,9 +199,9 @@ class Sampling:
         return {"chosen": self._chosen, "lots": lots}
 
     def save(self, folder: Path) -> None:
-        """Write what was sampled ahead; attempts under way are not waited for, and begin again after a resume."""
+        """Write what was sampled ahead; what is under way is not waited for, and begins again after a resume."""
         for lot in self._lots:
-            if lot.done and lot.made is not None:
+            if lot.done and lot.made is not None and lot.made.exception() is None:
                 write_trajectories(lot.made.result(), _file(folder, lot))
 
     def load(self, state: dict[str, Any], folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Who watches a training run: it is shown every step and may have the run paused or ended."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from journeyman.trajectory import Trajectory
@@ -17,6 +18,11 @@ class Watch(Protocol):
     @property
     def stopped(self) -> str:
         """Why the stage ends early; empty where it doesn't."""
+        ...
+
+    @property
+    def warnings(self) -> Mapping[str, int]:
+        """How many steps so far gave cause for a warning, by what was watched; nothing where there was none."""
         ...
 
     def meet(self, supplies: Mapping[str, Any]) -> None:
@@ -41,6 +47,7 @@ class Unwatched:
     """A Watch that looks away."""
 
     paused = stopped = ""
+    warnings: Mapping[str, int] = MappingProxyType({})
 
     def meet(self, supplies: Mapping[str, Any]) -> None: ...
 

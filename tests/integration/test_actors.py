@@ -1,5 +1,6 @@
 """Real Ray actors: what they return, what becomes of lost ones, and that nothing of them is left over."""
 
+import asyncio
 import os
 import random
 import secrets
@@ -8,7 +9,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from journeyman.training.reinforce import Inputs, run_rl
 from journeyman.training.sft import OBJECTIVE
 from journeyman.training.sync import sync_weights
 from journeyman.training.workers import Workers
+from journeyman.trajectory import read_trajectories
 from tests.unit.fakes import COMPUTE, MAX_LENGTH, make_world, oddness
 
 pytestmark = pytest.mark.integration
@@ -48,7 +51,8 @@ HEAD = """
     sys.stdin.read()
 """
 STAGE = """
-    import asyncio, os, signal, sys
+    import asyncio, os, signal, sys, time
+    from concurrent.futures import ThreadPoolExecutor
     from journeyman.actors import RayWorkers
     from journeyman.actors.pool import RayPool
     from journeyman.actors.remote import DeferredStart, RemoteActor
@@ -77,8 +81,11 @@ STAGE = """
         with RayWorkers(ComputeConfig(address=sys.argv[1] or None), max_length=64, run="test") as workers:
             assert not owned or signal.getsignal(signal.SIGTERM) is cancel
             pool = RayPool(lambda: RemoteActor(SleeperActor, (), name="sleeper", options={"num_cpus": 1}), 2)
+            workers._pool = pool
+            ahead = ThreadPoolExecutor().submit(pool.rollout, list(range(8)))  # a thread that is waited for at the end
+            time.sleep(1)
             print("READY", *(actor.call("pid") for actor in pool._actors), flush=True)
-            pool.rollout(list(range(8)))
+            ahead.result()
     except Cancelled:
         print("CANCELLED", flush=True)
 """
@@ -123,7 +130,10 @@ class Answer:
 
 
 class StandIn:
-    """A rollout worker without a model. A job of seed 5 kills it as often as the file `lives` has letters."""
+    """A rollout worker without a model. A job of seed 5 kills it as often as the file `lives` has letters.
+
+    Jobs take as long as their `max_seconds`.
+    """
 
     def __init__(self, lives: Path, error: Exception | None = None) -> None:
         if error is not None:
@@ -134,6 +144,7 @@ class StandIn:
         if any(job.seed == 5 for job in jobs) and (left := self._lives.read_text()):
             self._lives.write_text(left[1:])
             os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(max((job.max_seconds or 0.0 for job in jobs), default=0.0))
         return [Answer(job.seed, os.getpid(), self._version) for job in jobs]
 
     async def load_weights(self, weights: dict, version: int) -> None:
@@ -180,6 +191,77 @@ def test_a_lost_worker_is_replaced_and_has_the_weights(tmp_path: Path) -> None:
     assert {answer.version for answer in answers} == {7}
     assert {answer.pid for answer in answers} - before, "somebody new did the lost work"
     pool.kill()
+
+
+def test_threads_that_lose_the_same_worker_get_one_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "lives").write_text("")
+    made = list[RemoteActor]()
+
+    def make() -> RemoteActor:
+        made.append(RemoteActor(StandInActor, (tmp_path / "lives",), name="stand-in", options={"num_cpus": 0.5}))
+        return made[-1]
+
+    pool = RayPool(make, 2)
+    pool.load_weights({}, 7)
+    with ThreadPoolExecutor(4) as threads:
+        slow = [threads.submit(pool.rollout, [replace(job, max_seconds=1.0) for job in jobs(4)]) for _ in range(4)]
+        time.sleep(0.3)
+        made[0].kill()
+        answers = [one.result() for one in slow]
+    assert len(made) == 3 and made[0] not in pool._actors
+    assert [[answer.seed for answer in one] for one in answers] == [[0, 1, 2, 3]] * 4
+    assert {answer.version for one in answers for answer in one} == {7}
+    assert {answer.pid for one in answers for answer in one} == {
+        actor.call("rollout", jobs(1))[0].pid for actor in made[1:]
+    }
+    pool.kill()
+
+
+def test_threads_that_wait_for_a_pool_that_ends_are_told_and_make_nothing_new(tmp_path: Path) -> None:
+    (tmp_path / "lives").write_text("")
+    pool = stand_ins(tmp_path / "lives")
+    pool.load_weights({}, 1)  # they are up
+    with ThreadPoolExecutor(2) as threads:
+        slow = [threads.submit(pool.rollout, [replace(job, max_seconds=60.0) for job in jobs(4)]) for _ in range(2)]
+        time.sleep(0.3)
+        before = list(pool._actors)
+        pool.kill()
+        for one in slow:
+            with pytest.raises(InfrastructureError, match="the samplers have ended"):
+                one.result(timeout=5)
+    assert pool._actors == before
+
+
+class Killing(Silent):
+    """Kills one of the samplers behind the first step, while attempts at later ones are under way."""
+
+    def __init__(self, workers: RayWorkers) -> None:
+        self._workers = workers
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        if step == 1:
+            assert self._workers._pool is not None
+            self._workers._pool._actors[1].kill()
+
+
+def test_sampling_ahead_outlives_a_worker(workers: RayWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REWARDS, "odd", oddness)
+    world = make_world(tmp_path)
+    fields = {"steps": 3, "problems": 2, "group": 4, "minibatch": 8, "max_turns": 2, "max_new_tokens": 12}
+    run_rl(
+        world.config,
+        RlConfig.model_validate(
+            {"name": "ahead", "reward": "odd", "asynchrony": {"staleness": 1, "partial": True}, **fields}
+        ),
+        Inputs(policy=world.model, problems=world.synthesized),
+        out=tmp_path / "out",
+        work=tmp_path / "work",
+        workers=workers,
+        observer=Killing(workers),
+    )
+    made = read_trajectories(tmp_path / "out" / "trajectories.parquet")
+    assert len(made) == 3 * 2 * 4 and all(t.reward is not None for t in made)
+    assert all(place // 8 - 1 <= t.policy_version <= place // 8 for place, t in enumerate(made))
 
 
 def test_work_that_kills_every_worker_ends_in_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Every recipe can be loaded, and every small one runs from end to end, two steps of each stage."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,9 @@ def two_steps(name: str) -> PipelineConfig:
     fewer = [f"rl.{n}.{key}" for n in range(len(blocks)) for key in OF_A_BLOCK]
     paced = [n for n, block in enumerate(blocks) if isinstance(block.curriculum, PacedCurriculum)]
     fewer += [f"rl.{n}.curriculum.steps=2" for n in paced]
+    fewer += [f"rl.{n}.rollout.direct=2" for n, block in enumerate(blocks) if block.rollout.type == "search"]
+    tried = ("every=1", "count=2", "attempts=2")
+    fewer += [f"rl.{n}.proposals.{key}" for n, block in enumerate(blocks) if block.proposals for key in tried]
     return load_pipeline(name, overrides=[*FEWER, *fewer])
 
 
@@ -42,6 +47,26 @@ def test_every_recipe_has_both_variants() -> None:
 def test_a_recipe_can_be_loaded_and_names_its_paper(name: str) -> None:
     config = load_pipeline(name)
     assert "(#" in config.description and config.rl
+
+
+def documented() -> list[list[str]]:
+    """The words behind `journeyman run` of every ablation in docs/recipes.md."""
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8").partition("## Ablations")[2]
+    return [shlex.split(line, comments=True) for line in re.findall("^journeyman run (.*)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize(("name", "words"), [(words[0], words[1:]) for words in documented()])
+def test_an_ablation_loads_and_changes_rl_alone(name: str, words: list[str]) -> None:
+    assert words[::2] == ["--set"] * (len(words) // 2)
+    whole, ablated = load_pipeline(name), load_pipeline(name, overrides=words[1::2])
+    assert ablated.rl != whole.rl
+    assert ablated.model_copy(update={"rl": whole.rl}) == whole
+
+
+def test_every_recipe_but_one_has_an_ablation_and_all_are_told_of() -> None:
+    assert {f"{name}-small" for name in RECIPES} - {words[0] for words in documented()} == {"tool-star-small"}
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in page for name in RECIPES)
 
 
 @pytest.fixture(scope="module")

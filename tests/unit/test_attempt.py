@@ -13,6 +13,8 @@ from journeyman.environments.base import Environment
 from journeyman.environments.episode import Episode, Reaction, Verdict
 from journeyman.errors import InfrastructureError
 from journeyman.messages import Fault, Message, ParsedTurn
+from journeyman.rollout.attempt import Attempt
+from journeyman.rollout.chat import ChatFormat
 from journeyman.rollout.job import RolloutJob, attempt_all
 from journeyman.rollout.loop import Agent
 from journeyman.rollout.sampler import Completion, SampleRequest
@@ -287,3 +289,11 @@ def test_each_attempt_has_tools_of_its_own_and_closes_them(world: World) -> None
     for _ in range(2):
         attempt(world, call("counter"), "It is 2.")
     assert [(one.count, one.closed) for one in opened] == [(1, True), (1, True)]
+
+    class Unwritable(ChatFormat):
+        def prompt(self, *messages: object) -> list[int]:  # type: ignore[override]
+            raise ValueError("no template")
+
+    with pytest.raises(ValueError, match="no template"):
+        asyncio.run(Attempt.begin(RolloutJob(problem=TALK), Unwritable(world.chat.tokenizer), LENGTH))
+    assert opened[-1].closed and len(opened) == 3

@@ -11,6 +11,7 @@ import yaml
 
 from infra.cli import main
 from infra.rerun import stage_call
+from infra.tables import early_ends
 from journeyman.artifacts import ArtifactStore, Recipe
 from journeyman.config import PipelineConfig, RlConfig
 from journeyman.errors import ConfigError
@@ -151,6 +152,19 @@ def test_report_is_that_of_the_latest_run_with_one(
     assert "base" in capsys.readouterr().out
     assert journeyman(monkeypatch, "report", without.id) == 2
     assert "has no report" in capsys.readouterr().err
+
+
+def test_a_run_tells_why_a_block_ended_early(project: Path) -> None:
+    why = {"accuracy": {"ended": "rollout/accuracy is 0.9, above 0.8"}, "efficiency": {}}
+    store, stages = ArtifactStore(project / "home"), {}
+    for name, told in why.items():
+        recipe = Recipe(stage=f"rl-{name}", code_version="1", config={}, seed=0, inputs={})
+        with store.build(recipe) as draft:
+            draft.summary = {"steps": 4, **told}
+        stages[recipe.stage] = StageRecord(status=Status.COMPLETED, key=recipe.key)
+    record = replace(a_run(project / "home"), stages={"sft": StageRecord(key="a"), **stages})
+    found = early_ends(project / "home", record)
+    assert found == ["rl-accuracy ended after 4 steps: rollout/accuracy is 0.9, above 0.8"]
 
 
 def test_a_damaged_report_is_not_shown(

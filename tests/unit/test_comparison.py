@@ -243,8 +243,10 @@ def test_a_line_chart_holds_any_values() -> None:
 def test_text_of_models_stays_text_and_nothing_is_loaded() -> None:
     runs = [
         run(0, {"rl": policy({"a": 0, "b": 2})}, reward=HOSTILE),
-        run(0, {"rl": policy({"a": 2, "b": 0})}, reward="b"),
+        run(0, {"rl": policy({"a": 2, "b": 0})}, reward="b", **{f"o.{HOSTILE}": "c"}),
     ]
+    named = replace(runs[0].record, id=f"'\"{HOSTILE}", pipeline=HOSTILE)
+    runs[0] = replace(runs[0], record=named, missing=(HOSTILE,), curves={HOSTILE: {"rollout/accuracy": [(1, 1.0)]}})
     shown = page(arms(runs))
     assert "<script" not in shown and "<img" not in shown
     assert "&lt;script&gt;" in shown
@@ -263,8 +265,9 @@ def stored(
     trained = Recipe(stage="rl-x", code_version="1", config={"reward": reward}, seed=0, inputs={})
     if store.peek("rl-x", trained.key) is None:
         with store.build(trained) as draft:
-            steps = [replace(attempt(str(n), n % 3 > 0), policy_version=n // 4, reward=float(n % 3)) for n in range(12)]
+            steps = [replace(attempt(str(n), n % 3 > 0), policy_version=n // 8, reward=float(n % 3)) for n in range(12)]
             write_trajectories(steps, draft.out / "trajectories.parquet")
+            draft.summary = {"steps": 3}
     stages = {"rl-x": StageRecord(status=Status.COMPLETED, key=trained.key)}
     inputs = {"sft": "s", "rl-x": trained.key}
     recipe = Recipe(stage="evaluate", code_version="1", config={}, seed=0, inputs=inputs)

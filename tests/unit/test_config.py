@@ -103,6 +103,12 @@ def test_overrides_reach_into_default_lists_and_mappings(load: Load) -> None:
     assert config.curate.rules[0] == "looked_up"
 
 
+def test_null_gives_a_block_its_defaults(load: Load) -> None:
+    text = "pipelines: {p: {rl: [{name: a, replay: {capacity: 9, fraction: 0.5}, curriculum: {type: bands}}]}}"
+    (stage,) = load(text, "rl.a.replay=null", "rl.a.curriculum=null").rl
+    assert (stage.replay.capacity, stage.curriculum.type) == (0, "uniform")
+
+
 def test_override_values_are_yaml(load: Load) -> None:
     config = load(
         "pipelines: {p: }", "curate.rules=[format, looked_up]", "description='a: b'", "rl=[{name: a, steps: 2}]"
@@ -148,7 +154,48 @@ WRONG = {
     "missing": ("rl:\n      - name: a\n      - steps: 3", 3, "rl.1.name: is needed", "rl-NAME"),
     "empty block": ("synthesize:", 1, "synthesize: is empty", "remove the line"),
     "list for a block": ("sft: [1]", 1, "sft: should hold keys", ""),
-    "same names": ("rl: [{name: a}, {name: a}]", 0, "different names", ""),
+    "same names": (
+        "rl:\n      - name: a\n      - name: a",
+        3,
+        "rl.a.name: `a` is the name of a block before",
+        "another",
+    ),
+    "nothing to inherit": (
+        "rl:\n      - name: a\n        inherits: [replay]",
+        3,
+        "rl.a.inherits: there is no rl block before it",
+        "remove `inherits`",
+    ),
+    "a reference to come": (
+        "rl:\n      - name: a\n        reference: rl-b\n      - name: b",
+        3,
+        "rl.a.reference: no stage before is called `rl-b`",
+        "`sft`",
+    ),
+    "a block as a reference": (
+        "rl:\n      - name: a\n      - name: b\n        reference: a",
+        4,
+        "no stage before is called `a`",
+        "`rl-a`",
+    ),
+    "unknown metric": (
+        "rl:\n      - name: a\n        ends: {target: {metric: rollout/accurazy, above: 0.9}}",
+        3,
+        "rl.a.ends.target.metric: no step has a metric `rollout/accurazy`",
+        "did you mean `rollout/accuracy`?",
+    ),
+    "a metric of another stage": (
+        "rl:\n      - name: a\n        ends: {plateau: {metric: eval/accuracy_greedy}}",
+        3,
+        "no step has a metric `eval/accuracy_greedy`",
+        "one of `rollout/reward_mean`",
+    ),
+    "a threshold without a name": (
+        "rl:\n      - name: a\n        monitors: {staleness: 3}",
+        3,
+        "rl.a.monitors.staleness: should hold keys, is `3`",
+        "its keys: warn, pause, stop",
+    ),
     "unknown reward": (
         "rl:\n      - name: a\n        reward: correkt",
         3,
@@ -194,7 +241,7 @@ WRONG = {
     ),
     "unknown teacher": ("synthesize: {teacher: anotations}", 1, "unknown type `anotations`", "mean `annotations`?"),
     "teacher without a server": ("synthesize: {teacher: {type: endpoint, model: m}}", 1, "base_url: is needed", "http"),
-    "policy from scratch": ("synthesize: {teacher: policy}", 0, "a model from scratch can teach nothing yet", ""),
+    "policy from scratch": ("synthesize: {teacher: policy}", 1, "a model from scratch can teach nothing yet", ""),
     "unknown strategy": (
         "synthesize:\n      strategies:\n        - plain\n        - rejektion(tries=2)",
         4,
@@ -283,6 +330,19 @@ def test_anchors_and_merge_keys(load: Load) -> None:
     assert [(stage.steps, stage.group) for stage in load(ANCHORS).rl] == [(2, 4), (2, 6)]
     broken = ANCHORS.replace("group: 4", "groop: 4")
     assert line_of(refused(load, broken)) == 3, "the line where the merged key stands"
+
+
+def test_a_block_that_merges_another_can_be_merged_again(load: Load) -> None:
+    twice = """
+x-rates: &rates {learning_rate: 0.5, warmup_steps: 3}
+pipelines:
+  p:
+    rl:
+      - &first {name: a, optimizer: {<<: *rates, warmup_steps: 7}}
+      - {<<: *first, name: b}
+"""
+    optimizers = [stage.optimizer for stage in load(twice).rl]
+    assert [(one.learning_rate, one.warmup_steps) for one in optimizers] == [(0.5, 7), (0.5, 7)]
 
 
 EXTENDS = """\

@@ -1,6 +1,7 @@
-"""The page that tells how to add a tool and a world: its code is run as it stands there."""
+"""The page that tells how to add parts: its code is run as it stands there."""
 
 import asyncio
+import json
 import random
 import re
 import sys
@@ -12,22 +13,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import create_model
 
 from journeyman.config.load import load_pipeline
+from journeyman.config.monitors import Highest, MonitorsConfig
 from journeyman.config.objective import BaseObjective
 from journeyman.credit import CREDITS, ScoredBatch, build_credit
 from journeyman.curation import RULES
 from journeyman.environments import ENVIRONMENTS, environment
 from journeyman.environments.base import walked
 from journeyman.errors import ConfigError
+from journeyman.evaluation.benchmarks import BENCHMARKS, load
+from journeyman.evaluation.measures import voted
+from journeyman.monitors import MONITORS, Monitors
 from journeyman.rewards import REWARDS, Group, build_reward
+from journeyman.rollout.job import RolloutJob
+from journeyman.rollout.loop import Agent
 from journeyman.synthesis.base import Lesson, Studio
 from journeyman.synthesis.strategies import STRATEGIES, build_strategy
 from journeyman.tools.base import CallContext
 from journeyman.tools.calls import run_call
+from journeyman.trajectory import Trajectory
 from tests.unit.curated import verdicts
-from tests.unit.fakes import problem, trajectory
+from tests.unit.fakes import World, problem, trajectory
 from tests.unit.teachers import StubTeacher
+from tests.unit.test_tree_rollouts import SeededSampler
 from tests.unit.token_batches import Token, token_batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,3 +179,56 @@ def test_the_replay_priority_of_the_page(monkeypatch: pytest.MonkeyPatch) -> Non
     for place, expected in enumerate((545, 1636, 818)):
         assert abs(firsts[place] - expected) < 4 * 27.4
     assert sorted(ranked(np.array([1.0, 2.0]), 5, 0)) == [0, 1]
+
+
+def test_the_monitor_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    stubborn = module("stubborn", monkeypatch).stubborn
+    thresholds = create_model("Watched", __base__=MonitorsConfig, stubborn=(Highest, Highest(stop=0.3)))
+    monkeypatch.setitem(MONITORS, "stubborn", stubborn)
+    monitors = Monitors(thresholds())
+    # Calls of the fakes are all alike: one of the two attempts that call at all makes two of them in a row.
+    group = [trajectory(calls=2), trajectory(calls=1), trajectory(calls=0)]
+    assert monitors.look([group], {}, step=1)["monitor/value/stubborn"] == 0.5
+    assert monitors.stopped.startswith("stubborn is 0.5 at step 1")
+    assert "monitor/value/stubborn" not in monitors.look([[trajectory(calls=0)]], {}, step=2)
+
+
+def test_the_search_of_the_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    second_thoughts = module("second", monkeypatch).second_thoughts
+    job = RolloutJob(problem=problem(answer="none"), seed=7, max_new_tokens=200, max_turns=4)
+
+    def search(wanted: int) -> list[Trajectory]:
+        agent = Agent(SeededSampler(world, 0.7), world.chat, 4000)
+        return asyncio.run(second_thoughts(agent, job, wanted=wanted))
+
+    made = search(3)
+    first = made[0]
+    # The places of an attempt of U turns: before its first turn, and behind each but the last.
+    assert len(made) == min(3, 1 + len(first.turns))
+    shared = [len(first.turns) - 1 - back for back in range(len(made) - 1)]
+    assert [one.turns[:n] for one, n in zip(made[1:], shared, strict=True)] == [first.turns[:n] for n in shared]
+    assert [one.token_ids for one in search(3)] == [one.token_ids for one in made]
+    assert [one.token_ids for one in search(1)] == [first.token_ids]
+
+
+def test_the_benchmark_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    svamp = module("svamp", monkeypatch).svamp
+    monkeypatch.setitem(BENCHMARKS, "svamp", svamp)
+    row = {"Body": "Bo has 3 pens.", "Question": "How many are twice as many?", "Answer": 6.0, "Type": "Multiplication"}
+    rows = [row, {**row, "Answer": "many"}]
+    path = tmp_path / "svamp.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    questions = load(svamp, path, {})
+    [asked] = questions.problems
+    assert asked.question == "Bo has 3 pens. How many are twice as many?"
+    assert questions.parts == {asked.id: "Multiplication"}
+    assert questions.counts["reasons"] == {"no number as an answer": 1}
+    assert environment("gsm8k").verify(asked, "6") and not environment("gsm8k").verify(asked, "7")  # type: ignore[attr-defined]
+
+
+def test_the_strategy_of_inference_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    confirmed = module("confirmed", monkeypatch).confirmed
+    attempts = [trajectory(answer=answer) for answer in (None, "4", "5", "5", "4", None)]
+    # No answer confirms none; "4", the second attempt's, is the first that comes again.
+    assert confirmed(attempts, [None] * 6, voted) == [0, 1, 0, 0, 0, 0]
+    assert confirmed(attempts[1:3], [None] * 2, voted) == [1, 0]

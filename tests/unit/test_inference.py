@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -182,6 +183,31 @@ def test_a_beam_closes_every_world_that_it_opens(world: World, monkeypatch: pyte
     with pytest.raises(InfrastructureError):
         asyncio.run(search(broken, replace(JOB, beam=Beam(width=2, continuations=3))))
     assert {id(one) for one in opened} == {id(one) for one in closed}
+
+
+def test_a_beam_that_fails_leaves_nothing_going_on(world: World) -> None:
+    ended = []
+
+    class Half(Rated):
+        async def generate(self, request: SampleRequest) -> Completion:
+            if not self.requests:
+                self.requests.append(request)
+                raise InfrastructureError("gone")
+            await asyncio.sleep(0.05)
+            ended.append(request)
+            return await super().generate(request)
+
+    broken = agent(world)
+    broken._sampler = Half(world, 1.0)
+    left: set[asyncio.Task[Any]] = set()
+
+    async def searching() -> None:
+        with pytest.raises(InfrastructureError):
+            await search(broken, replace(JOB, beam=Beam(width=1, continuations=3)))
+        left.update(asyncio.all_tasks() - {asyncio.current_task()})
+
+    asyncio.run(searching())
+    assert len(ended) == 2 and not left
 
 
 class Pool:

@@ -40,7 +40,7 @@ def pipeline(*blocks: dict[str, Any]) -> PipelineConfig:
             [{"name": "a", "optimizer": {"type": "muon"}}, {"name": "b", "inherits": ["optimizer"]}],
             "optimizer needs optimizers of the same type",
         ),
-        ([{"name": "a", "reference": "rl-b"}, {"name": "b"}], "no stage before is called rl-b; there are sft"),
+        ([{"name": "a", "reference": "rl-b"}, {"name": "b"}], "no stage before is called `rl-b`; one of `sft`"),
     ],
 )
 def test_what_cannot_be_taken_over_is_told_at_load_time(blocks: list[dict[str, Any]], fault: str) -> None:
@@ -129,4 +129,5 @@ def test_a_block_that_reaches_its_target_ends_early(world: World, tmp_path: Path
     target = {"target": {"metric": "rollout/reward_mean", "above": 0.0, "steps": 2}}
     seen = block(world, tmp_path, Inputs(policy=world.model, problems=world.synthesized), ends=target, reward="odd")
     assert list(seen.seen) == [1, 2]
+    assert seen.told[-1][:2] == (2, 2) and "ended: rollout/reward_mean is" in seen.told[-1][2]  # a whole bar
     assert (tmp_path / "out" / "policy").is_dir()

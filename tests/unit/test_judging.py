@@ -89,6 +89,12 @@ def test_pairwise_by_hand() -> None:
     assert found["macro"].low <= found["macro"].value <= found["macro"].high
 
 
+def test_scores_that_are_no_numbers_leave_their_item_out() -> None:
+    rows = judged(scored("1", [0.9], [0.1]), scored("2", [float("nan")], [0.1]), scored("3", [0.9], [0.1, None]))
+    assert (best_of_n(rows)["macro"].value, best_of_n(rows)["macro"].items) == (1, 1)
+    assert pairwise(rows)["macro"].items == 1
+
+
 def test_best_of_n_by_hand() -> None:
     """A tie at the top with one other is a half; alone 1; not at the top 0."""
     rows = [scored("1", [0.9], [0.9, 0.1, 0.0]), scored("2", [0.9], [0.1, 0.1, 0.0]), scored("3", [0.1], [0.2, 0, 0])]

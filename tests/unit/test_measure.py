@@ -173,7 +173,7 @@ def test_measuring_and_resuming(tmp_path: Path) -> None:
 
 
 def test_a_model_from_scratch_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"give curate\.measure\.policy"):
+    with pytest.raises(ValueError, match=r"curate\.measure: a model from scratch"):
         PipelineConfig(model=SMALL, curate=CurateConfig(measure=MeasureConfig()))
     own = PipelineConfig(model=PretrainedModel(path="a/b"), curate=CurateConfig(measure=MeasureConfig()))
     assert own.curate.measure is not None

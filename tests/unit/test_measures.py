@@ -254,6 +254,27 @@ def test_a_binned_error_has_intervals_and_differences() -> None:
     assert gain is not None and gain.value == pytest.approx(0.2)
 
 
+def test_an_interval_goes_as_far_as_its_value() -> None:
+    # Ten bins that cancel out: ECE 0, but above 0 in nearly every resample of the twenty problems.
+    cancelling = {
+        f"{sign}{place}": (*(sign * 0.5 * (at == place) for at in range(10)), 1.0)
+        for place in range(10)
+        for sign in (-1, 1)
+    }
+    found = estimate(cancelling, statistic=binned_error)
+    assert found is not None and found.value == found.low == 0 < found.high
+    none = dict.fromkeys(cancelling, (0.0,) * 10 + (1.0,))
+    gain = paired_difference(none, cancelling, statistic=binned_error)
+    assert gain is not None and gain.low < 0 == gain.value == gain.high
+
+
+def test_no_p_is_told_as_zero() -> None:
+    # Forty of forty wrong before and right after: 2 / 2^40.
+    before, after = ([attempt(str(n), right=right) for n in range(40)] for right in (False, True))
+    found = measures(by_problem([], after, ks=[]), by_problem([], before, ks=[]), resamples=10)["greedy"]
+    assert found is not None and found.paired is not None and found.paired.p == 1e-6
+
+
 def test_each_policy_is_compared_with_the_one_before() -> None:
     before = by_problem([t for p in "abcde" for t in group(p, [False])], group("a", [False]), ks=[1])
     after = by_problem([t for p in "abcde" for t in group(p, [True])], group("a", [True]), ks=[1])

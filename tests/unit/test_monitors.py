@@ -401,6 +401,7 @@ def test_a_paused_stage_goes_on_and_a_stopped_one_ends_with_its_policy(world: Wo
         summary = run(world, tmp_path / "stopped", monitors(entropy_collapse={"stop": 2}), Noting())
         assert summary["stopped"] == "entropy_collapse is 1 at step 1, beyond its threshold `stop: 2`"
         assert (summary["steps"], summary["resumed_at_step"], summary["trajectories"]) == (1, tries, 6)
+        assert summary["warnings"] == {"entropy_collapse": 1}
     assert (tmp_path / "stopped" / "out" / "policy" / "model.safetensors").is_file()
 
 

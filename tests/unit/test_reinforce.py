@@ -333,12 +333,16 @@ TINY: dict[str, Any] = {
 
 
 class Dying(Silent):
-    """Notes the metrics, and dies at a step."""
+    """Notes what it is told, and dies at a step."""
 
     def __init__(self, step: int | None = None) -> None:
         self._step = step
         self.seen: dict[int, Mapping[str, float]] = {}
         self.traced: list[int] = []
+        self.told: list[tuple[float, float, str]] = []
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        self.told.append((done, total, note))
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         if step == self._step:

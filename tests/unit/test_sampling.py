@@ -1,20 +1,29 @@
 """Sampling ahead of learning: what a step is given, how old that may be, and that a resume keeps to it."""
 
+import asyncio
+import math
+import random
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from journeyman.actors.inline import InlinePool
 from journeyman.config import RlConfig
+from journeyman.errors import InfrastructureError
 from journeyman.problem import Problem
-from journeyman.rollout.job import RolloutJob
+from journeyman.rollout.job import RolloutJob, attempt_all
+from journeyman.training.reinforce import ReinforceLoop
 from journeyman.training.sampling import Sampled, Sampling
-from journeyman.trajectory import Trajectory
+from journeyman.training.watch import Unwatched
+from journeyman.trajectory import StopReason, Trajectory
 from tests.unit.fakes import World, problem, trajectory
-from tests.unit.test_reinforce import Dying, run
+from tests.unit.test_reinforce import Dying, NotingLearner, ScriptedPool, half_right, loop, run, stage
 
 PROBLEMS = [problem(f"{i}?") for i in range(40)]
 SIZE = 3
@@ -125,6 +134,71 @@ def test_no_group_is_older_than_the_bound(staleness: int) -> None:
     assert sorted(asked) == sorted(p.id for p in PROBLEMS[: 10 * SIZE])  # each group is taken once
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_steps_are_whole_and_within_the_bound_in_whatever_order_groups_are_done(seed: int) -> None:
+    pool, steps, staleness = VersionedPool(), 6, 2 + seed % 2
+    questions = [p.question for p in PROBLEMS[: steps * SIZE]]
+    pool.gates = {question: threading.Event() for question in questions}
+
+    def release() -> None:
+        for question in random.Random(seed).sample(questions, len(questions)):
+            pool.gates[question].set()
+            time.sleep(0.005)
+
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    made = sampling(pool, staleness=staleness, partial=True, steps=steps)
+    found = lived(made, pool, range(steps))
+    releasing.join()
+    made.close()
+    assert [len(one.groups) for one in found] == [SIZE] * steps
+    assert all(min(of_step) >= step - staleness for step, of_step in enumerate(versions(found)))
+
+
+def test_old_groups_are_waited_for_where_later_steps_could_not_take_them_all() -> None:
+    pool = VersionedPool()
+    slow = [p.question for p in PROBLEMS[SIZE : 3 * SIZE]]
+    pool.gates = {question: threading.Event() for question in slow}
+    made = sampling(pool, staleness=2, partial=True)
+    made.take(0)  # of nine groups of version 0 the three that are done
+    pool.load_weights({}, 1)
+    # Step 2 takes three of version 0, so that step 1 takes the other three, though three of version 1 are done.
+    threading.Timer(0.2, lambda: [pool.gates[question].set() for question in slow]).start()
+    first = made.take(1)
+    pool.load_weights({}, 2)
+    second = made.take(2)
+    assert sorted(p.question for one in (first, second) for p in one.problems) == sorted(slow)
+    made.close()
+
+
+class FailingPool(VersionedPool):
+    """Its `fails`-th call of `rollout` does."""
+
+    def __init__(self, fails: int) -> None:
+        super().__init__()
+        self.calls, self._fails = 0, fails
+
+    def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
+        self.calls += 1
+        if self.calls == self._fails:
+            raise InfrastructureError("the sampler is gone")
+        return super().rollout(jobs)
+
+
+@pytest.mark.parametrize("asynchrony", [{"staleness": 2}, {"staleness": 2, "partial": True}])
+def test_what_fails_ahead_is_told_before_the_next_weights_and_a_checkpoint_leaves_it_out(
+    asynchrony: dict[str, Any], tmp_path: Path
+) -> None:
+    pool = FailingPool(fails=3)
+    made = sampling(pool, **asynchrony)
+    with pytest.raises(InfrastructureError, match="the sampler is gone"):
+        made.take(0)
+        made.settle()
+    made.save(tmp_path)  # what came through
+    made.close()
+    assert len(list((tmp_path / "ahead").glob("*"))) == len([lot for lot in made._lots if lot.done]) - 1
+
+
 @pytest.mark.parametrize("asynchrony", [{"staleness": 2}, {"staleness": 2, "partial": True}])
 def test_the_bound_holds_after_a_resume(asynchrony: dict[str, Any], tmp_path: Path) -> None:
     pool = VersionedPool()
@@ -151,6 +225,85 @@ def test_the_bound_holds_after_a_resume(asynchrony: dict[str, Any], tmp_path: Pa
     assert sorted(asked) == sorted(p.id for p in PROBLEMS[: 6 * SIZE])
     if not first._partial:
         assert versions(after) == [{0}, {1}, {2}, {3}]
+
+
+class Moving(NotingLearner):
+    """Each update takes one nat from every token."""
+
+    def score(
+        self, rows: Sequence[Sequence[int]], temperature: float = 1.0, *, exact: bool = False
+    ) -> list[list[float]]:
+        return [[-1.0 - len(self.steps)] * (len(row) - 1) for row in rows]
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_stale_rows_are_weighed_against_the_policy_that_learns_from_them(recompute: bool) -> None:
+    learner = Moving()
+    fields = {"asynchrony": {"staleness": 1}, "recompute_logprobs": recompute, "steps": 3}
+    made = ReinforceLoop(
+        stage(**fields), PROBLEMS, learner=learner, samplers=ScriptedPool(half_right, logprob=-1.0), seed=0
+    )
+    made.sync = lambda: 0.0  # such a learner is no model: the probe would not agree
+    told = [made.advance() for _ in range(2)]
+    made.close()
+    first, second = learner.steps
+    assert {row.logprobs for row in (*first, *second)} == {(0.0, -1.0, -1.0, -1.0)}  # version 0 sampled both
+    if not recompute:
+        assert {row.old_logprobs for row in (*first, *second)} == {()}  # rho is then the ratio to the sampler
+        return
+    assert {row.old_logprobs for row in first} == {(0.0, -1.0, -1.0, -1.0)}
+    assert {row.old_logprobs for row in second} == {(0.0, -2.0, -2.0, -2.0)}  # so w = exp(-2 + 1)
+    # exp(d) - 1 - d at d = 0 and d = -1
+    assert [one["policy/sampler_kl_nats"] for one in told] == pytest.approx([0, math.exp(-1)])
+
+
+class Stuck:
+    """A worker whose attempts end, as failed ones, when it is closed."""
+
+    def __init__(self) -> None:
+        self._closed = asyncio.Event()
+
+    async def rollout(self, jobs: Sequence[RolloutJob]) -> list[Trajectory]:
+        await self._closed.wait()
+        return [trajectory(stop_reason=StopReason.INFRASTRUCTURE, correct=None) for _ in jobs]
+
+    async def close(self) -> None:
+        self._closed.set()
+
+
+def test_no_thread_is_left_behind_when_the_samplers_end() -> None:
+    for _ in range(20):  # failed attempts are made once more: those calls come when the event loop is about to end
+        pool = InlinePool(Stuck())  # type: ignore[arg-type]
+        with ThreadPoolExecutor(8) as threads:
+            made = [threads.submit(attempt_all, pool, [RolloutJob(problem=PROBLEMS[0])]) for _ in range(8)]
+            pool.close()
+            for one in made:
+                with pytest.raises(InfrastructureError):
+                    one.result(timeout=10)
+
+
+class Asking(Unwatched):
+    """Notes whether attempts are under way when it looks."""
+
+    def __init__(self, loop: ReinforceLoop) -> None:
+        self._loop, self.under_way = loop, list[bool]()
+
+    def look(self, groups: Any, metrics: Any, *, step: int) -> dict[str, float]:
+        self.under_way.append(any(not lot.done for lot in self._loop.sampling._lots))
+        return {}
+
+
+def test_who_watches_can_ask_the_policy_without_meeting_attempts_under_way() -> None:
+    def make(job: RolloutJob) -> Trajectory:
+        time.sleep(0.02)
+        return half_right(job)
+
+    made, _, _ = loop(make, asynchrony={"staleness": 2}, steps=4)
+    watch = made.watch = Asking(made)
+    for _ in range(3):
+        made.advance()
+    made.close()
+    assert watch.under_way == [False] * 3
 
 
 @pytest.mark.usefixtures("odd")

@@ -112,11 +112,12 @@ def _curves(record: RunRecord, made: Mapping[str, Artifact], recorded: Recorded)
 
 
 def _from_attempts(artifact: Artifact) -> Series:
-    """What the attempts of an rl stage say of its steps: those sampled by the weights of version v belong to step v + 1."""
+    """What the attempts of an rl stage say of its steps, as many of them each; they lie in the order of the steps."""
     path = artifact.path / "trajectories.parquet"
+    found, count = read_trajectories(path) if path.is_file() else [], int(artifact.manifest.summary.get("steps", 0))
     steps: dict[int, list[Trajectory]] = {}
-    for trajectory in read_trajectories(path) if path.is_file() else ():
-        steps.setdefault(trajectory.policy_version + 1, []).append(trajectory)
+    for place, trajectory in enumerate(found if count else ()):
+        steps.setdefault(place * count // len(found) + 1, []).append(trajectory)
     series: dict[str, list[tuple[int, float]]] = {}
     for step, attempts in sorted(steps.items()):
         for name, value in rollout_metrics(attempts).items():

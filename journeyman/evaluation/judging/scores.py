@@ -28,7 +28,7 @@ Outcome = float | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """An item with its scores; None: could not be scored."""
+    """An item with its scores; None, or what is no number: could not be scored."""
 
     item: Item
     chosen: tuple[float | None, ...]
@@ -36,8 +36,10 @@ class Scored:
 
     def known(self) -> tuple[list[float], list[float]] | None:
         """Both sides' scores; None where one is missing: the item is then left out, and counted."""
-        right = [score for score in self.chosen if score is not None]
-        wrong = [score for score in self.rejected if score is not None]
+        right, wrong = (
+            [score for score in side if score is not None and not math.isnan(score)]
+            for side in (self.chosen, self.rejected)
+        )
         complete = len(right) == len(self.chosen) and len(wrong) == len(self.rejected)
         return (right, wrong) if complete else None
 

@@ -88,8 +88,10 @@ async def _grown(agent: Agent, job: RolloutJob, parent: Node, number: int) -> No
 async def _node(attempt: Attempt, *, number: int, parent: Node | None = None) -> Node:
     if attempt.stop_reason is not None:
         return Node(number=number, reached=await attempt.finish(), place=None, parent=parent)
-    place = apart(attempt.snapshot())
-    await attempt.abandon()
+    try:
+        place = apart(attempt.snapshot())
+    finally:
+        await attempt.abandon()
     return Node(number=number, reached=place.trajectory, place=place, parent=parent)
 
 
