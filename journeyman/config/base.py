@@ -88,3 +88,10 @@ def only_with(model: type[BaseModel], value: T, info: ValidationInfo, *, other: 
 
 def _kind(model: BaseModel) -> str | None:
     return str(vars(model)["type"]) if "type" in type(model).model_fields else None
+
+
+def above_low(high: float, info: ValidationInfo) -> float:
+    """For field validators: an upper bound is above the field `low`."""
+    if high <= info.data.get("low", high - 1):
+        raise ValueError("should be above `low`")
+    return high

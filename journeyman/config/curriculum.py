@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from journeyman.config.base import Config
+from journeyman.config.base import Config, above_low
 
 
 class BaseCurriculum(Config):
@@ -69,12 +69,7 @@ class BandsCurriculum(RatedCurriculum):
         default=0.0, ge=0, description="Solved attempts that every problem is credited with: a few failures tell little"
     )
 
-    @field_validator("high")
-    @classmethod
-    def _above_low(cls, high: float, info: ValidationInfo) -> float:
-        if high <= info.data.get("low", high - 1):
-            raise ValueError("should be above `low`")
-        return high
+    _ordered = field_validator("high")(above_low)
 
 
 class EdgeCurriculum(RatedCurriculum):

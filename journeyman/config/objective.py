@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from journeyman.config.base import Config, only_with
+from journeyman.config.base import Config, above_low, only_with
 
 Band = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=1)]]
 """Bounds of a probability ratio; 1 is always within."""
@@ -61,12 +61,7 @@ class ClipCovariance(Config):
     low: float = Field(default=1.0, description="Tokens between `low` and `high` are drawn from")
     high: float = Field(default=5.0, description="40 in #12")
 
-    @field_validator("high")
-    @classmethod
-    def _above_low(cls, high: float, info: ValidationInfo) -> float:
-        if high <= info.data.get("low", high - 1):
-            raise ValueError("should be above `low`")
-        return high
+    _ordered = field_validator("high")(above_low)
 
 
 class KlCovariance(Config):

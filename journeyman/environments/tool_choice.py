@@ -19,7 +19,7 @@ THINGS = ("scan", "letter", "table", "chart", "speech", "song", "photo", "map", 
 VERBS = ("turns", "makes", "converts")
 FLAWS = ("its quota is spent", "it is read-only", "its index is stale", "it is being repaired", "its key has expired")
 LEVELS = ("recognition", "understanding", "creation")
-_NUMBER = re.compile(r"\d{1,6}", re.ASCII)
+_NUMBER = re.compile(r"\b[0-9]{1,6}\b")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from journeyman.curation.normal_form import answer_form
+from journeyman.environments.tool_choice import named
 from journeyman.evaluation.statistics import Ratio
 from journeyman.problem import Problem
 from journeyman.trajectory import Trajectory
@@ -200,7 +201,7 @@ def _gold_set(problem: Problem | None, level: str) -> set[int] | None:
 
 
 def _numbers(trajectory: Trajectory) -> set[int]:
-    return {int(number) for number in re.findall(r"\b[0-9]{1,6}\b", (trajectory.answer or "")[:LONGEST_RESULT])}
+    return named((trajectory.answer or "")[:LONGEST_RESULT])
 
 
 def _called(trajectory: Trajectory) -> bool:

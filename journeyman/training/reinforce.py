@@ -122,8 +122,8 @@ def run_rl(
     resumed_at = store.restore(loop)
     if not resumed_at:
         loop.replaying.begin(demonstrations, policy, config.model.max_length)
-    if not resumed_at and inputs.before:
-        take_over(loop, inputs.before, stage.inherits)
+        if inputs.before:
+            take_over(loop, inputs.before, stage.inherits)
     with closing(loop):
         while loop.step < stage.steps and not loop.ended:
             _advance(loop, store, observer)
